@@ -1,0 +1,1 @@
+"""The compiler: checkpoints in, model packages out. The only part that imports tvm."""
