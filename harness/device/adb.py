@@ -64,7 +64,7 @@ class AdbLink:
         if check and code:
             raise DeviceError(
                 f"`{argv[0]}` failed on {self._serial}",
-                cause=(result.stderr or result.stdout).strip() or f"it ended with exit code {code}",
+                cause=_first_lines(result.stderr or result.stdout) or f"it ended with code {code}",
                 remedy=f"adb -s {self._serial} shell {quote([command])}",
             )
         return result
@@ -257,3 +257,7 @@ class _Lines:
     def close(self) -> None:
         """End the command."""
         self._stream.close()
+
+
+def _first_lines(text: str) -> str:
+    return "\n         ".join(text.strip().splitlines()[:3])

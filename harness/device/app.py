@@ -1,0 +1,128 @@
+"""The app on a device: the verbs info, load, generate and logits of its Instrumentation."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.device.call import PROTOCOL, Call, Reply
+from harness.device.link import DeviceLink
+from harness.lmx import Record
+
+REQUEST_SCHEMA = "harness.request/1"
+APPLICATION_ID = "dev.alc.harness"
+TIMEOUT_SECONDS = 3600.0
+# Emulated phones take minutes to start a JVM and load a model; more silence than this is a hang.
+SILENCE_SECONDS = 300.0
+
+
+def _ignore(_: object) -> None:
+    """Take no notice of progress."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generation; steps of the same conversation continue it.
+
+    `template` wraps the prompt in the model's chat template; without it the prompt is raw text.
+    `stop_after` cancels once that many tokens have come. Without `keep` the conversation is
+    dropped from the KV cache when the step ends.
+    """
+
+    id: str
+    prompt: str
+    conversation: str = "main"
+    system: str | None = None
+    template: bool = True
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    stop_after: int | None = None
+    keep: bool = True
+
+
+class App:
+    """The installed app, and the model (deploy's stamp on the device) that it is to use.
+
+    Each call starts the app anew and raises `DeviceError` when the app or the device fails,
+    `TimingsIncomplete` when timing records are lost for good.
+    """
+
+    def __init__(
+        self,
+        link: DeviceLink,
+        *,
+        model: str | None,
+        application_id: str = APPLICATION_ID,
+        threads: int = 2,
+        context: int | None = None,
+        on_record: Callable[[Record], None] = _ignore,
+        on_status: Callable[[str], None] = _ignore,
+    ) -> None:
+        self._link = link
+        self._model = model
+        self._application_id = application_id
+        self._threads = threads
+        self._context = context
+        self._on_record = on_record
+        self._on_status = on_status
+
+    def info(self) -> Reply:
+        """What the app and its engine are."""
+        return self._call("info", {})
+
+    def load(self, texts: Sequence[str] = (), *, verify: bool = False) -> Reply:
+        """Load the model, and tokenize each text and decode it back.
+
+        `verify` makes the app hash every file of the model first.
+        """
+        return self._call("load", {"texts": list(texts), "verify": verify})
+
+    def generate(self, steps: Sequence[Step], *, timeout: float = TIMEOUT_SECONDS) -> Reply:
+        """Run the steps one after the other in one process with one load."""
+        return self._call("generate", {"steps": [asdict(step) for step in steps]}, timeout=timeout)
+
+    def logits(self, tokens: Sequence[int], into: Path) -> Reply:
+        """Write the logits at every position of `tokens` to `into`.
+
+        The file is little-endian float32 [len(tokens), vocabulary], row by row.
+        """
+        return self._call("logits", {"tokens": list(tokens)}, logits=into)
+
+    def _call(
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        logits: Path | None = None,
+    ) -> Reply:
+        run = secrets.token_hex(4)
+        call = Call(
+            self._link,
+            self._application_id,
+            run,
+            timeout=timeout,
+            silence=SILENCE_SECONDS,
+            on_record=self._on_record,
+            on_status=self._on_status,
+        )
+        return call.make(
+            {
+                "schema": REQUEST_SCHEMA,
+                "protocol": PROTOCOL,
+                "run": run,
+                "verb": verb,
+                "model": self._model,
+                "threads": self._threads,
+                "context": self._context,
+                **arguments,
+            },
+            logits=logits,
+        )
