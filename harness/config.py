@@ -115,9 +115,9 @@ def _read_file(path: Path) -> dict[str, str | int]:
             continue
         for name, value in content.items():
             key = f"{table}.{name}"
-            problem = _check(key, value)
-            if problem:
-                problems.append(problem)
+            mistake = _check(key, value)
+            if mistake:
+                problems.append(mistake)
             else:
                 found[key] = value
     if problems:

