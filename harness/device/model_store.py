@@ -157,7 +157,9 @@ def write_stamp(link: DeviceLink, path: str, document: Mapping[str, object]) -> 
     except DeviceFull as problem:
         link.shell(["rm", "-f", temporary])
         raise _full(link, len(data), _free_bytes(link)) from problem
-    link.shell(["mv", "-f", temporary, path])
+    # adbd makes files writable by all; the app must be able to trust this one.
+    script = 'chmod 644 "$1" && mv -f "$1" "$2"'
+    link.shell(["sh", "-c", script, "sh", temporary, path])
 
 
 def _push_file(link: DeviceLink, file: File, progress: Callable[[int], None]) -> None:
