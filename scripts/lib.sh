@@ -7,7 +7,7 @@ fail() { say "x setup    $1"; say "  try    $2"; exit 3; }
 # Debian packages that PyPI and Maven cannot bring: command or file, package, reason.
 NEEDED_PACKAGES="
 mvn maven compiles_the_Kotlin_engine
-javac openjdk-17-jdk-headless runs_Maven,_D8_and_apksig
+javac default-jdk-headless runs_Maven,_D8_and_apksig
 qemu-aarch64-static qemu-user-static runs_arm64_code_on_this_machine
 busybox busybox-static is_the_virtual_phone's_shell
 /usr/aarch64-linux-gnu/lib/libc.so.6 libc6-arm64-cross is_the_arm64_phone's_C_library
