@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 8.0
 UPDATE_SECONDS = 2.0
 _SECRET = re.compile(
-    r"(?i)((?:token|password|passwd|secret|key)\b\s*[=:]\s*)\S+|\b(hf_[A-Za-z0-9]+)"
+    r"((?i:token|password|passwd|secret|api_?key)\s*[=:]\s*)\S+|\b(hf_[A-Za-z0-9]+)"
 )
 
 
@@ -35,6 +35,7 @@ class _State:
         self.log: TextIO | None = None
         self.lock = threading.RLock()
         self.live: Status | None = None
+        self.steps = 0
 
 
 _state = _State()
@@ -145,6 +146,7 @@ class Step:
 def step(stage: str, text: str) -> Iterator[Step]:
     """Show a piece of work from its beginning to its end, with the time it took."""
     current = Step(stage, text)
+    _state.steps += 1
     detail(f"> {stage}: {text}")
     stop = threading.Event()
     with _live(current):
@@ -157,6 +159,11 @@ def step(stage: str, text: str) -> Iterator[Step]:
     detail(current.line("+", current.outcome or current.text))
     if not _state.quiet:
         _print(current.line("+", current.outcome or current.text.split(" · ")[0]))
+
+
+def steps_begun() -> int:
+    """How many steps were begun so far; a stage that begins none had nothing to do."""
+    return _state.steps
 
 
 def unchanged(stage: str, text: str) -> None:

@@ -6,14 +6,17 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import console, files
+from harness.errors import StageFailed
 
 SCHEMA = "harness.artifact/1"
+_frozen = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ def produce(
     found = find(workspace, stage, inputs)
     if found is not None:
         return found
+    if _frozen:
+        raise StageFailed(
+            f"the output of {stage} is not there",
+            cause="it was never made with these settings, and --from skips the stage",
+            remedy=f"harness run --from {stage}",
+        )
     key = key_of(inputs)
     path = folder(workspace, stage, key)
     try:
@@ -94,6 +103,17 @@ def produce(
             shutil.rmtree(work, ignore_errors=True)
             raise
     return Artifact(path, key, manifest, fresh=True)
+
+
+@contextmanager
+def frozen() -> Iterator[None]:
+    """Inside, nothing is built: `produce` only returns what is there, else raises `StageFailed`."""
+    global _frozen
+    before, _frozen = _frozen, True
+    try:
+        yield
+    finally:
+        _frozen = before
 
 
 def _sweep(path: Path) -> None:
