@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import golden as golden_answers
 from harness.device import discover
 from harness.device.adb import AdbLink
 from harness.device.app import App
@@ -153,10 +154,9 @@ def model(installation: Mapping[str, Any]) -> Model:
 
 
 @pytest.fixture(scope="session")
-def golden(installation: Mapping[str, Any]) -> Mapping[str, Any]:
+def golden(installation: Mapping[str, Any]) -> tuple[golden_answers.Answer, ...]:
     """The model's golden answers; skips where its recipe brings none."""
     path = installation["golden"]
     if not path or not Path(path).exists():
         pytest.skip(f"{installation['name']} has no golden.json")
-    document: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return document
+    return golden_answers.load(Path(path))

@@ -35,6 +35,14 @@ RETURN_SECONDS = 20.0
 POLL_SECONDS = 0.5
 # Where crashes are reported: Java's, native ones, and the linker's and allocator's last words.
 _FILTERS = ("LMX:V", "AndroidRuntime:E", "DEBUG:V", "libc:F")
+# By the kinds of the app's EngineException.
+_APP_REMEDIES = {
+    "model-not-found": "harness deploy MODEL -s {serial}",
+    "model-damaged": "harness deploy MODEL -s {serial} --verify   # sends damaged files again",
+    "model-incompatible": "harness run MODEL -s {serial}   # compiles and deploys it anew",
+    "context-full": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
+    "cache-budget": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
+}
 
 
 @dataclass(frozen=True)
@@ -264,12 +272,13 @@ class Call:
         )
 
     def _app_error(self, error: Mapping[str, Any]) -> DeviceError:
-        kind, message = error.get("kind", "unknown"), error.get("message", "no reason given")
+        kind = str(error.get("kind", "unknown"))
+        advice = _APP_REMEDIES.get(kind, "adb -s {serial} logcat -d   # what the app said last")
         return AppError(
             f"the app on {self._link.serial} could not do it",
-            kind=str(kind),
-            cause=f"{kind}: {message}",
-            remedy=f"harness deploy MODEL -s {self._link.serial} --verify",
+            kind=kind,
+            cause=f"{kind}: {error.get('message') or 'no reason given'}",
+            remedy=advice.format(serial=self._link.serial),
         )
 
     def _records(self, result: Mapping[str, Any]) -> tuple[lmx.Record, ...]:
