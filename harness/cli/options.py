@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness import config as settings
 from harness import console
 from harness.types import Abi
+
+if TYPE_CHECKING:
+    from harness.pipeline import Road
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +45,56 @@ def work(function: Function) -> Function:
 def on_device(function: Function) -> Function:
     """The flags that choose a device."""
     return abi(serial(function))
+
+
+def on_model(function: Function) -> Function:
+    """The model and what replaces its recipe's choices."""
+    model = click.argument("model", required=False)
+    quant = click.option("--quant", help="Quantization instead of the recipe's.")
+    return model(quant(function))
+
+
+def prompts(function: Function) -> Function:
+    """What is generated."""
+    prompt = click.option("--prompt", "prompt", multiple=True, help="A prompt; may be repeated.")
+    tokens = click.option(
+        "--max-tokens", type=click.IntRange(min=1), help="Longest answer in tokens."
+    )
+    return prompt(tokens(function))
+
+
+def road(verb: str, flags: Mapping[str, Any]) -> Road:
+    """The road for what the flags ask."""
+    from harness import recipes
+    from harness.pipeline import Plan, Road
+
+    config = settle(flags, verb)
+    recipe = recipes.find(config.text("run.model") or "", config.workspace)
+    return Road(Plan.of(recipe, config, flags.get("prompt", ())), config)
+
+
+def stage_command(stage: str, help: str) -> click.Command:
+    """The verb of a stage: it and what it stands on."""
+
+    def run(as_json: bool, **flags: Any) -> None:
+        show_value(stage, road(stage, flags).value(stage), as_json)
+
+    return click.command(stage, help=help)(on_device(on_model(work(run))))
+
+
+def show_value(stage: str, value: Any, as_json: bool) -> None:
+    """Print what a stage made: its path, or one document."""
+    content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else dict(value)  # type: ignore[arg-type, call-overload]
+    if as_json:
+        print_json(f"harness.{stage}/1", **content)
+    elif "path" in content:
+        click.echo(content["path"])
+    else:
+        click.echo("  ".join(f"{key} {value}" for key, value in _flat(content)))
+
+
+def _flat(content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in content.items() if not isinstance(value, dict)]
 
 
 def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:

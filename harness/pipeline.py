@@ -1,0 +1,272 @@
+"""The road: the stages in order, each run once, nothing done twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness import console
+from harness.config import Config
+from harness.errors import HarnessError, UsageError
+from harness.recipes import Recipe
+from harness.store import artifacts
+from harness.types import (
+    Abi,
+    Device,
+    Installation,
+    Libc,
+    ModelPackage,
+    Project,
+    Run,
+    RuntimeBundle,
+    SignedApk,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from harness.device.link import DeviceLink
+
+STAGES = ("compile", "build", "render", "package", "deploy", "test", "measure", "report")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for: a recipe and what replaces its values."""
+
+    recipe: Recipe
+    quantization: str
+    serial: str | None
+    abi: Abi
+    prompts: tuple[str, ...]
+    max_tokens: int
+    threads: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, config: Config, prompts: Sequence[str] = ()) -> Plan:
+        """The plan for a recipe under the settings in force."""
+        return cls(
+            recipe=recipe,
+            quantization=config.text("run.quantization") or recipe.quantization,
+            serial=config.text("device.serial"),
+            abi=_abi(config.text("device.abi")),
+            prompts=tuple(prompts) or recipe.prompts,
+            max_tokens=config.number("run.max_tokens") or recipe.max_tokens,
+            threads=config.number("run.threads") or 2,
+        )
+
+
+class Road:
+    """One walk along the stages; a stage's value is made when it is first asked for."""
+
+    def __init__(self, plan: Plan, config: Config) -> None:
+        self.plan = plan
+        self.config = config
+        self.workspace = config.workspace
+        self.retest = False
+
+    def walk(self, first: str = STAGES[0], last: str = STAGES[-1]) -> Any:
+        """Run the stages from `first` to `last` and return the value of the last one.
+
+        What stages before `first` made must be there. Raises `UsageError` where the order is
+        wrong, else what a stage raises, with the stage's name in it.
+        """
+        begin, end = STAGES.index(first), STAGES.index(last)
+        if begin > end:
+            raise UsageError(f"--from {first} comes after --to {last}", remedy=" < ".join(STAGES))
+        value: Any = None
+        for index, stage in enumerate(STAGES[: end + 1]):
+            if index < begin and index > STAGES.index("package"):
+                continue  # what a device stage did is asked for by the stage that needs it
+            frozen = artifacts.frozen() if index < begin else contextlib.nullcontext()
+            with frozen:
+                value = self.value(stage)
+        return value
+
+    def value(self, stage: str) -> Any:
+        """What a stage makes; whatever it stands on is made first."""
+        return getattr(self, "tested" if stage == "test" else stage)
+
+    @cached_property
+    def compile(self) -> ModelPackage:
+        """The model package with a library for the device's ABI."""
+        from harness.stages.compile import compile_model
+
+        plan = self.plan
+        return self._stage(
+            "compile",
+            lambda: compile_model(
+                plan.recipe, plan.quantization, (self.target.abi,), self.workspace
+            ),
+        )
+
+    @cached_property
+    def build(self) -> RuntimeBundle:
+        """The native runtime for the device's target."""
+        from harness.stages.build import build
+
+        return self._stage("build", lambda: build(self.target, self.workspace))
+
+    @cached_property
+    def render(self) -> Project:
+        """The Gradle project that carries the runtime."""
+        from harness.stages.render import render
+
+        return self._stage("render", lambda: render(self.build, self.workspace))
+
+    @cached_property
+    def package(self) -> SignedApk:
+        """The signed APK."""
+        from harness.stages.package import package
+
+        return self._stage("package", lambda: package(self.render, self.workspace))
+
+    @cached_property
+    def deploy(self) -> Installation:
+        """The APK and the model on the device."""
+        from harness.stages.deploy import deploy
+
+        return self._on_device(
+            "deploy",
+            lambda: deploy(
+                self.link,
+                self.device,
+                self.package,
+                self.compile,
+                context=self.plan.recipe.context,
+            ),
+        )
+
+    @cached_property
+    def tested(self) -> Mapping[str, Any]:
+        """How many device tests passed; not run again on what has passed them already."""
+        from harness.stages.test import run_device_tests, suites_hash
+
+        golden = self.plan.recipe.folder / "golden.json"
+        installation = self.deploy
+
+        def test(folder: Any) -> Mapping[str, object]:
+            report = run_device_tests(
+                installation,
+                golden=golden if golden.is_file() else None,
+                threads=self.plan.threads,
+            )
+            return {name: report.count(name) for name in ("passed", "skipped", "failed")}
+
+        inputs = {
+            "apk": installation.apk_sha256,
+            "package": installation.package.key,
+            "serial": installation.device.serial,
+            "fingerprint": installation.device.fingerprint,
+            "threads": self.plan.threads,
+            "suites": suites_hash(golden if golden.is_file() else None),
+        }
+        with self._named("test"):
+            if self.retest:
+                return test(None)
+            return self._stage(
+                "test", lambda: artifacts.produce(self.workspace, "test", inputs, test)
+            ).manifest["facts"]
+
+    @cached_property
+    def measure(self) -> Run:
+        """The recorded run of the prompts."""
+        from harness.stages.measure import measure
+
+        return self._on_device(
+            "measure",
+            lambda: measure(
+                self.link,
+                self.deploy,
+                prompts=self.plan.prompts,
+                max_tokens=self.plan.max_tokens,
+                threads=self.plan.threads,
+                workspace=self.workspace,
+            ),
+        )
+
+    @cached_property
+    def report(self) -> Any:
+        """The figures of the run, with its HTML page written."""
+        from harness.stages.report import report
+
+        return self._stage("report", lambda: report(self.measure))
+
+    @cached_property
+    def target(self) -> Target:
+        """What the device needs; a virtual phone need not run yet to know it."""
+        if self.plan.serial is None:
+            return Target(self.plan.abi, Libc.GLIBC)
+        return self.device.target
+
+    @cached_property
+    def link(self) -> DeviceLink:
+        """The connection to the device that was asked for, else to the virtual phone."""
+        from harness.device import discover
+        from harness.device.adb import AdbLink
+        from harness.tools import adb
+
+        with self._named("deploy"):
+            client = adb.find()
+            if self.plan.serial is not None:
+                chosen = discover.choose(discover.attached(client), self.plan.serial)
+                return AdbLink(client, chosen.serial)
+            return AdbLink(client, self._start_phone(client))
+
+    @cached_property
+    def device(self) -> Device:
+        """The device behind the link."""
+        from harness.device import discover
+
+        return discover.identify(self.link)
+
+    def _start_phone(self, client: Any) -> str:
+        from harness.device import discover
+        from harness.virtual_phone import lifecycle
+
+        phone = lifecycle.start(
+            self.plan.abi,
+            self.workspace,
+            memory_mib=self.config.number("phone.memory_mib") or 4096,
+            storage_mib=self.config.number("phone.storage_mib") or 4096,
+        )
+        discover.connect(client, phone.serial)
+        return phone.serial
+
+    def _on_device(self, name: str, work: Callable[[], Value]) -> Value:
+        """Run a stage that has the device to itself."""
+        from harness.device import lock
+
+        with self._named(name), lock.hold(self.link):
+            return work()
+
+    def _stage(self, name: str, work: Callable[[], Value]) -> Value:
+        """Run a stage and say so where it had nothing to do."""
+        begun = console.steps_begun()
+        with self._named(name):
+            value = work()
+        if console.steps_begun() == begun and name != "report":
+            console.unchanged(name, "unchanged")
+        return value
+
+    @contextlib.contextmanager
+    def _named(self, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except HarnessError as failure:
+            failure.stage = failure.stage or stage
+            raise
+
+
+def _abi(name: str | None) -> Abi:
+    try:
+        return Abi(name or Abi.ARM64)
+    except ValueError as problem:
+        raise UsageError(
+            f"{name!r} is not an ABI that the harness builds for",
+            cause=f"known: {', '.join(abi.value for abi in Abi)}",
+            remedy="harness config show --origin",
+        ) from problem

@@ -1,0 +1,29 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def adb_port(free_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of an adb server of this test's own, so that no other one is touched."""
+    from harness.tools import adb
+
+    monkeypatch.setenv(adb.PORT_VARIABLE, str(free_port))
+    yield free_port
+    client = adb.find()
+    subprocess.run(client.argv("kill-server"), capture_output=True)
