@@ -72,6 +72,14 @@ class Config:
         return None if value is None else int(value)
 
 
+def hand_to_tools(config: Config) -> None:
+    """Name the tools that `harness.toml` names in the environment, where tools are looked up."""
+    for setting in SETTINGS:
+        value = config.values[setting.key]
+        if setting.key.startswith("tools.") and value.origin == FILE:
+            os.environ[setting.environment[0]] = str(value.value)
+
+
 def load(workspace: Path, flags: Mapping[str, str | int | None] | None = None) -> Config:
     """Settle every setting. `flags` maps keys to what the command line says (None: nothing).
 

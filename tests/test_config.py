@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,18 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, cause: str) -
     with pytest.raises(UsageError) as caught:
         config.load(tmp_path)
     assert cause in f"{caught.value.what} {caught.value.cause}"
+
+
+def test_tools_that_the_file_names_are_found_by_their_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAVA_HOME", "/from/environment")
+    (tmp_path / "harness.toml").write_text(
+        '[tools]\nandroid_ndk = "/from/file"\njava_home = "/from/file"\n'
+    )
+    config.hand_to_tools(config.load(tmp_path))
+    assert os.environ["ANDROID_NDK_HOME"] == "/from/file"
+    assert os.environ["JAVA_HOME"] == "/from/environment"
+    monkeypatch.delenv("ANDROID_NDK_HOME")

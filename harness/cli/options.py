@@ -104,7 +104,7 @@ def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:
     if verb:
         log = folder / ".harness" / "log" / f"{time.strftime('%Y%m%dT%H%M%S')}-{verb}.log"
     console.configure(verbose=bool(flags.get("verbose")), quiet=bool(flags.get("quiet")), log=log)
-    return settings.load(
+    config = settings.load(
         folder,
         {
             "device.serial": flags.get("serial"),
@@ -114,6 +114,8 @@ def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:
             "run.max_tokens": flags.get("max_tokens"),
         },
     )
+    settings.hand_to_tools(config)
+    return config
 
 
 def print_json(schema: str, **content: Any) -> None:
