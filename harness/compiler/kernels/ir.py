@@ -1,0 +1,156 @@
+"""Short words for writing vector kernels with TVM's IR builder.
+
+The kernels are written with the builder and not as TVMScript text, so that plain Python unrolls
+tiles and picks lanes: one source serves every instruction set. A statement is emitted where it is
+called; an expression is emitted once if it is bound, else wherever it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tvm.script.ir_builder import IRBuilder, tirx
+
+T: Any = tirx
+"""The builder's words, by the name that TVM gives them everywhere."""
+
+Expr = Any
+Buffer = Any
+PrimFunc = Any
+
+STACK_BYTES = 1016
+"""The largest buffer that TVM keeps on the stack; a larger one is allocated at every use."""
+
+
+def function(name: str, emit: Callable[[], None]) -> PrimFunc:
+    """The PrimFunc whose parameters and statements `emit` declares.
+
+    It is marked as scheduled and opaque, so that Relax's passes leave it as it is.
+    """
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name(name)
+        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": 8})
+        emit()
+    return builder.get()
+
+
+def token_count(tokens: int | None) -> Expr:
+    """The number of tokens as a shape takes it: fixed, or a new symbolic size for None."""
+    return T.int64() if tokens is None else tokens
+
+
+def argument(name: str, shape: tuple[Any, ...], dtype: str, *, view: bool = False) -> Buffer:
+    """Declare a tensor parameter; `view` admits one that starts inside its allocation."""
+    offset = {"elem_offset": T.int32()} if view else {}
+    return T.arg(name, T.buffer(shape, dtype, **offset))
+
+
+def stack(size: int, dtype: str = "float32") -> Buffer:
+    """A buffer on the stack, of at most `STACK_BYTES`."""
+    width = int("".join(c for c in dtype if c.isdigit())) // 8
+    if size * width > STACK_BYTES:
+        raise ValueError(f"{size} x {dtype} does not fit the stack")
+    return T.alloc_buffer((size,), dtype)
+
+
+def load(buffer: Buffer, lanes: int, *index: Any) -> Expr:
+    """`lanes` neighbours of the last dimension, beginning at `index`."""
+    if lanes == 1:
+        return buffer[index]
+    return buffer[(*index[:-1], T.ramp(index[-1], 1, lanes))]
+
+
+def store(buffer: Buffer, value: Expr, lanes: int, *index: Any) -> None:
+    """Store a vector of `lanes` neighbours of the last dimension, beginning at `index`."""
+    last = index[-1] if lanes == 1 else T.ramp(index[-1], 1, lanes)
+    T.buffer_store(buffer, value, [*index[:-1], last])
+
+
+def splat(value: Expr, lanes: int) -> Expr:
+    """One value in every lane."""
+    return value if lanes == 1 else T.Broadcast(value, lanes)
+
+
+def const(value: float, lanes: int) -> Expr:
+    """A float32 constant in every lane."""
+    return splat(T.float32(value), lanes)
+
+
+def to_f32(value: Expr, dtype: str, lanes: int) -> Expr:
+    """A vector as float32."""
+    return value if dtype == "float32" else T.Cast(vector("float32", lanes), value)
+
+
+def to_dtype(value: Expr, dtype: str, lanes: int) -> Expr:
+    """A float32 vector as another type; rounds to nearest, ties to even."""
+    return value if dtype == "float32" else T.Cast(vector(dtype, lanes), value)
+
+
+def vector(dtype: str, lanes: int) -> str:
+    """The name of a vector type."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr:
+    """Combine all lanes (a power of two) of a vector into one value, halving it each time."""
+    while lanes > 1:
+        lanes //= 2
+        low = T.Shuffle([value], list(range(lanes)))
+        high = T.Shuffle([value], list(range(lanes, 2 * lanes)))
+        value = T.bind(combine(low, high))
+    return value
+
+
+def add(a: Expr, b: Expr) -> Expr:
+    return a + b
+
+
+@contextmanager
+def loop(count: Any, *, parallel: bool = False) -> Iterator[Expr]:
+    """Emit a loop over 0..count-1; a parallel one hands each thread one run of iterations."""
+    with T.parallel(0, count) if parallel else T.serial(0, count) as index:
+        yield index
+
+
+def tiles(tokens: int | None, n: Expr, size: int, emit: Callable[[Expr, int], None]) -> None:
+    """Emit `emit(first token, tokens)` for whole tiles of `size` tokens, then for single ones."""
+    if tokens == 1:
+        emit(0, 1)
+        return
+    with loop(n // size) as tile:
+        emit(tile * size, size)
+    with loop(n % size) as rest:
+        emit(n - n % size + rest, 1)
+
+
+def exp2(x: Expr, lanes: int) -> Expr:
+    """2 to the power of a float32 vector; the argument is clamped to [-126, 126].
+
+    x = i + f with an integer i and f in [-0.5, 0.5]: 2^i goes straight into the exponent bits,
+    2^f is the Taylor polynomial of degree 7, whose first missing term is below 2e-9.
+    """
+    x = T.bind(T.max(T.min(x, const(126.0, lanes)), const(-126.0, lanes)))
+    whole = T.bind(T.nearbyint(x))
+    rest = T.bind(x - whole)
+    power = const(_EXP2_TERMS[-1], lanes)
+    for term in reversed(_EXP2_TERMS[:-1]):
+        power = power * rest + const(term, lanes)
+    bits = T.Cast(vector("int32", lanes), whole) + splat(T.int32(127), lanes)
+    bits = T.shift_left(bits, splat(T.int32(23), lanes))
+    return T.bind(power * T.reinterpret(vector("float32", lanes), bits))
+
+
+LN2 = 0.6931471805599453
+LOG2_E = 1.4426950408889634
+
+
+def _exp2_terms() -> tuple[float, ...]:
+    terms = [1.0]
+    for i in range(1, 8):
+        terms.append(terms[-1] * LN2 / i)
+    return tuple(terms)
+
+
+_EXP2_TERMS = _exp2_terms()
