@@ -8,7 +8,7 @@ each test's outcome is written as a line of JSON that names the device.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import golden as golden_answers
-from harness.device import discover
+from harness.device import discover, lock
 from harness.device.adb import AdbLink
 from harness.device.app import App
 from harness.tools import adb as adb_tool
@@ -124,10 +124,12 @@ def installation(pytestconfig: pytest.Config) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def link(pytestconfig: pytest.Config, installation: Mapping[str, Any]) -> AdbLink:
-    """The connection to the device."""
+def link(pytestconfig: pytest.Config, installation: Mapping[str, Any]) -> Iterator[AdbLink]:
+    """The connection to the device, which is nobody else's while the tests run."""
     serial = pytestconfig.getoption("--harness-serial") or installation["serial"]
-    return AdbLink(adb_tool.find(), serial)
+    connection = AdbLink(adb_tool.find(), serial)
+    with lock.hold(connection):
+        yield connection
 
 
 @pytest.fixture(scope="session")

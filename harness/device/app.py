@@ -84,9 +84,12 @@ class App:
         """
         return self._call("load", {"texts": list(texts), "verify": verify})
 
-    def generate(self, steps: Sequence[Step], *, timeout: float = TIMEOUT_SECONDS) -> Reply:
-        """Run the steps one after the other in one process with one load."""
-        return self._call("generate", {"steps": [asdict(step) for step in steps]}, timeout=timeout)
+    def generate(self, steps: Sequence[Step], *, run: str = "") -> Reply:
+        """Run the steps one after the other in one process with one load.
+
+        `run` (8 hexadecimal digits, else random) is the id that the timing records bear.
+        """
+        return self._call("generate", {"steps": [asdict(step) for step in steps]}, run=run)
 
     def logits(self, tokens: Sequence[int], into: Path) -> Reply:
         """Write the logits at every position of `tokens` to `into`.
@@ -100,15 +103,15 @@ class App:
         verb: str,
         arguments: Mapping[str, Any],
         *,
-        timeout: float = TIMEOUT_SECONDS,
+        run: str = "",
         logits: Path | None = None,
     ) -> Reply:
-        run = secrets.token_hex(4)
+        run = run or secrets.token_hex(4)
         call = Call(
             self._link,
             self._application_id,
             run,
-            timeout=timeout,
+            timeout=TIMEOUT_SECONDS,
             silence=SILENCE_SECONDS,
             on_record=self._on_record,
             on_status=self._on_status,

@@ -72,6 +72,24 @@ def attached(adb: Adb) -> list[Attached]:
         ) from problem
 
 
+def connect(adb: Adb, serial: str) -> None:
+    """Make the adb server connect to a device over TCP; `serial` is its host:port.
+
+    Raises `DeviceError` with adb's words when it does not.
+    """
+    adb.start_server()
+    try:
+        said = server.query(adb.server_port, f"host:connect:{serial}")
+    except (server.Broken, server.Refused, TimeoutError) as problem:
+        said = str(problem)
+    if not said.startswith(("connected to", "already connected")):
+        raise DeviceError(
+            f"adb does not connect to {serial}",
+            cause=said,
+            remedy=f"adb connect {serial}",
+        )
+
+
 def read_devices(text: str) -> list[Attached]:
     """The lines of `adb devices -l`, such as `37021 device product:husky model:Pixel_8`."""
     found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 
 from harness import console, process, resources
 from harness.errors import DeviceError, TestsFailed
-from harness.files import write_json
+from harness.files import canonical_json, sha256_file, write_json
 from harness.types import Installation
 
 INSTALLATION_SCHEMA = "harness.installation/1"
@@ -96,6 +97,17 @@ def run_device_tests(
             remedy="run the same command again with -v",
         )
     return result
+
+
+def suites_hash(golden: Path | None, suites: Path | None = None) -> str:
+    """A hash of the suites and golden answers: what passed under another one has not passed."""
+    folder = suites or resources.path("device-tests")
+    read = [path for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".ini")]
+    if golden is not None:
+        read.append(golden)
+    return hashlib.sha256(
+        canonical_json([[path.name, sha256_file(path)] for path in read])
+    ).hexdigest()
 
 
 def _describe(installation: Installation, golden: Path | None, threads: int) -> dict[str, Any]:
