@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from harness import console, process
-from harness.errors import MissingTool
+from harness.tools import zig
 from harness.tools.pip import cache_folder
+from harness.tools.zig import Zig
 
 PROGRAMS = ("hold", "enter", "sockets", "client")
 _SOURCES = Path(__file__).parent / "native"
@@ -24,7 +23,8 @@ def prepare() -> Path:
 
     Raises `MissingTool` where zig is not installed, `StageFailed` if it cannot compile.
     """
-    folder = cache_folder() / "virtual-phone" / f"native-{_key()}"
+    compiler = zig.find()
+    folder = cache_folder() / "virtual-phone" / f"native-{_key(compiler)}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,22 +34,14 @@ def prepare() -> Path:
     ):
         for name in PROGRAMS:
             step.update(f"compiling {name}")
-            argv = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, f"{name}.c", "-o"]
-            output = Path(temporary) / name
-            process.run([*argv, output], what=f"zig cc {name}.c", cwd=_SOURCES, timeout=600)
+            argv: list[str | Path] = [compiler.program, "cc", *_FLAGS, f"{name}.c", "-o", Path(temporary) / name]
+            process.run(argv, what=f"zig cc {name}.c", cwd=_SOURCES, timeout=600)
         _publish(Path(temporary), folder)
     return folder
 
 
-def _key() -> str:
-    try:
-        digest = hashlib.sha256(importlib.metadata.version("ziglang").encode())
-    except importlib.metadata.PackageNotFoundError as problem:
-        raise MissingTool(
-            "zig is not installed",
-            cause="the virtual phone's native programs are compiled by it",
-            remedy=f"{sys.executable} -m pip install ziglang",
-        ) from problem
+def _key(compiler: Zig) -> str:
+    digest = hashlib.sha256(compiler.version.encode())
     digest.update(" ".join(_FLAGS).encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.name.encode() + source.read_bytes())

@@ -137,7 +137,7 @@ class Sandbox:
         with theirs:
             subprocess.Popen(
                 [self._programs / "sockets", str(self.pid)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
