@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "../core/call.h"
+#include "../core/cpu.h"
 #include "../core/failure.h"
 #include "../core/mapping.h"
 #include "../core/threads.h"
@@ -94,8 +95,11 @@ const DLTensor* CpuTensor(jlong handle) {
   return tensor;
 }
 
-jbyteArray Version(JNIEnv* env, jclass) {
-  return Guard(env, [&] { return ToJava(env, ALC_TVM_VERSION); });
+jbyteArray Describe(JNIEnv* env, jclass) {
+  return Guard(env, [&] {
+    return ToJava(env, std::string("tvm=" ALC_TVM_VERSION "\nabi=") + alc::Abi() +
+                           "\nfeatures=" + alc::CpuFeatures());
+  });
 }
 
 jlong GlobalFunction(JNIEnv* env, jclass, jbyteArray name) {
@@ -209,7 +213,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
   jclass bindings = env->FindClass(kBindings);
   if (exception_class == nullptr || exception_new == nullptr || bindings == nullptr) return JNI_ERR;
   const JNINativeMethod methods[] = {
-      Method("version", "()[B", Version),
+      Method("describe", "()[B", Describe),
       Method("globalFunction", "([B)J", GlobalFunction),
       Method("call", "(JLjava/nio/ByteBuffer;I)[B", Call),
       Method("release", "(J)V", Release),

@@ -1,0 +1,233 @@
+package dev.alc.runtime
+
+import dev.alc.engine.BackendException
+import dev.alc.engine.ChatTemplate
+import dev.alc.engine.KvShape
+import dev.alc.engine.LoadOptions
+import dev.alc.engine.LoadProgress
+import dev.alc.engine.LoadStage
+import dev.alc.engine.LoadedModel
+import dev.alc.engine.ModelDamagedException
+import dev.alc.engine.ModelIncompatibleException
+import dev.alc.engine.ModelInfo
+import dev.alc.engine.ModelLoader
+import dev.alc.engine.Tokenizer
+import kotlinx.coroutines.ensureActive
+import java.io.File
+import java.io.IOException
+import kotlin.coroutines.CoroutineContext
+import kotlin.coroutines.coroutineContext
+
+/**
+ * Opens compiled packages for [runtime]: a plain folder, or the stamp that a deployment wrote.
+ *
+ * Everything that can be known without running native code is checked first: schema, TVM version,
+ * ABI, processor, layout, sizes and, if asked, hashes. Weights are mapped where they lie and not
+ * copied. The model's library is copied to [codeCache], because what it comes from may lie where
+ * nothing can be executed.
+ *
+ * It does not download or unpack anything.
+ */
+public class TVMModelLoader(
+    private val runtime: TVMRuntime,
+    private val codeCache: File,
+) : ModelLoader {
+    override suspend fun load(
+        path: String,
+        options: LoadOptions,
+        onProgress: (LoadProgress) -> Unit,
+    ): LoadedModel = Loading(path, options, onProgress, coroutineContext).run()
+
+    private inner class Loading(
+        path: String,
+        private val options: LoadOptions,
+        private val onProgress: (LoadProgress) -> Unit,
+        private val context: CoroutineContext,
+    ) {
+        private val files = ModelFiles.open(path)
+        private val description = files.description
+
+        fun run(): LoadedModel {
+            checkStamp()
+            checkFiles()
+            report(LoadStage.TOKENIZER, 0, 1)
+            val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
+            val template = if (TEMPLATE in files) {
+                CompiledChatTemplate.read(files[TEMPLATE].file)
+            } else {
+                null
+            }
+            report(LoadStage.TOKENIZER, 1, 1)
+            val machine = ModelMachine(runtime, ModelLibraries.open(runtime, copyLibrary().path))
+            try {
+                return start(machine, tokenizer, template)
+            } catch (failure: Throwable) {
+                machine.close()
+                throw failure
+            }
+        }
+
+        private fun start(
+            machine: ModelMachine,
+            tokenizer: Tokenizer,
+            template: ChatTemplate?,
+        ): LoadedModel {
+            val index = Weights.readIndex(files)
+            Weights.check(index, checkLibrary(machine))
+            val threads = native("cannot start ${options.threads} threads") {
+                NativeBindings.configureThreads(options.threads)
+            }
+            val parameters = mapWeights(index)
+            try {
+                report(LoadStage.START, 0, 1)
+                val shape = shape()
+                val module = TVMModule(runtime, shape, machine, parameters)
+                onProgress(LoadProgress(LoadStage.START, 1, 1))
+                return TVMLoadedModel(module, info(shape.kv, threads), shape, tokenizer, template)
+            } catch (failure: Throwable) {
+                parameters.close()
+                throw failure
+            }
+        }
+
+        private fun mapWeights(index: Weights.Index): OwnedHandle {
+            val total = index.shards.sumOf { it.nbytes }
+            var done = 0L
+            report(LoadStage.WEIGHTS, 0, total)
+            return Weights.map(runtime, files, index) { bytes ->
+                done += bytes
+                report(LoadStage.WEIGHTS, done, total)
+            }
+        }
+
+        /** Refuses what this runtime cannot run, by name. */
+        private fun checkStamp() {
+            val stamp = description.stamp
+            fun refuse(why: String): Nothing =
+                throw ModelIncompatibleException("${description.name}: $why")
+            if (stamp.tvm != runtime.version) {
+                refuse("compiled by TVM ${stamp.tvm}, this runtime is TVM ${runtime.version}")
+            }
+            if (description.layout != LAYOUT) {
+                refuse("its weights have the layout ${description.layout}, not $LAYOUT")
+            }
+            val target = stamp.targets[runtime.abi]
+                ?: refuse("it has code for ${stamp.targets.keys.joinToString()}, not ${runtime.abi}")
+            val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
+            if (missing.isNotEmpty()) {
+                refuse("its code needs ${missing.joinToString()}, which this processor lacks")
+            }
+        }
+
+        private fun checkFiles() {
+            val entries = files.all
+            val total = entries.sumOf { it.size }
+            var done = 0L
+            report(LoadStage.CHECK, 0, total)
+            for (entry in entries) {
+                files.checkSize(entry)
+                if (options.verifyHashes) {
+                    files.checkHash(entry) { count ->
+                        done += count
+                        report(LoadStage.CHECK, done, total)
+                    }
+                }
+            }
+            report(LoadStage.CHECK, total, total)
+        }
+
+        /** Refuses a library that was not compiled for this package. */
+        private fun checkLibrary(machine: ModelMachine): LibraryMetadata {
+            val source = "the library's _metadata"
+            val type = LibraryMetadata.serializer()
+            val metadata = parseDocument(source, machine.metadata(), type, schema = null)
+            val facts = listOf(
+                Triple("quantization", metadata.quantization, description.quantization),
+                Triple("context window", metadata.contextWindow, description.contextWindow),
+                Triple("prefill chunk", metadata.prefillChunk, description.prefillChunk),
+            )
+            for ((what, actual, expected) in facts) {
+                if (actual != expected) {
+                    throw ModelIncompatibleException(
+                        "the library's $what is $actual, the package says $expected",
+                    )
+                }
+            }
+            return metadata
+        }
+
+        /** The library in the code cache: under its hash, written whole, not writable. */
+        private fun copyLibrary(): File {
+            val source = files["lib/${runtime.abi}/$LIBRARY"]
+            val target = File(codeCache, "${source.sha256.take(NAME_DIGITS)}-$LIBRARY")
+            report(LoadStage.LIBRARY, 0, source.size)
+            if (options.verifyHashes || target.length() != source.size) {
+                try {
+                    codeCache.mkdirs()
+                    val fresh = File.createTempFile("libmodel", ".tmp", codeCache)
+                    try {
+                        source.file.copyTo(fresh, overwrite = true)
+                        fresh.setReadOnly()
+                        if (!fresh.renameTo(target)) throw IOException("cannot rename to $target")
+                    } finally {
+                        fresh.delete()
+                    }
+                } catch (problem: IOException) {
+                    throw BackendException(
+                        "cannot copy ${source.name} to $codeCache: ${problem.message}",
+                        problem,
+                    )
+                }
+            }
+            report(LoadStage.LIBRARY, source.size, source.size)
+            return target
+        }
+
+        private fun shape(): ModelShape {
+            val cache = description.kvCache
+            val bytes = KV_BYTES[cache.dtype]
+                ?: throw ModelIncompatibleException("a key/value cache of ${cache.dtype}")
+            val capacity = options.contextTokens ?: description.contextWindow
+            return ModelShape(
+                vocabSize = description.vocabSize,
+                contextWindow = minOf(description.contextWindow, capacity),
+                prefillChunk = description.prefillChunk,
+                maxSequences = options.maxSessions,
+                capacityTokens = capacity,
+                kv = KvShape(cache.layers, cache.kvHeads, cache.headDim, bytes, cache.pageSize),
+            )
+        }
+
+        private fun info(kv: KvShape, threads: Int) = ModelInfo(
+            name = description.name,
+            architecture = description.architecture,
+            quantization = description.quantization,
+            packageId = files.id,
+            runtime = "tvm ${runtime.version}",
+            backend = runtime.backend,
+            abi = runtime.abi,
+            threads = threads,
+            vocabSize = description.vocabSize,
+            contextWindow = description.contextWindow,
+            prefillChunk = description.prefillChunk,
+            eosTokenIds = description.eosTokenIds.toSet(),
+            kv = kv,
+            weightsBytes = description.weightsBytes,
+        )
+
+        /** Tells how far it is; a good place to stop when nobody waits any more. */
+        private fun report(stage: LoadStage, done: Long, total: Long) {
+            context.ensureActive()
+            onProgress(LoadProgress(stage, done, total))
+        }
+    }
+
+    private companion object {
+        const val LAYOUT = "rows8/1"
+        const val LIBRARY = "libmodel.so"
+        const val TOKENIZER = "tokenizer.alc"
+        const val TEMPLATE = "chat_template.alc.json"
+        const val NAME_DIGITS = 16
+        val KV_BYTES = mapOf("float16" to 2, "float32" to 4)
+    }
+}
