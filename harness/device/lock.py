@@ -30,7 +30,8 @@ ANSWER_SECONDS = 20.0
 
 # $1 the folder, $2 who takes it. Prints "taken", or "busy" and the owner.
 _HOLD = """
-mkdir -p "${1%/*}"; chmod 755 "${1%/*}"
+mkdir -p "${1%/*}" || exit 1
+chmod 755 "${1%/*}"
 if ! mkdir "$1" 2>/dev/null; then
   pid=$(cat "$1/pid" 2>/dev/null); boot=$(cat "$1/boot" 2>/dev/null)
   if [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] && kill -0 "$pid" 2>/dev/null; then

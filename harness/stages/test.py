@@ -75,7 +75,12 @@ def run_device_tests(
                 step.update(f"testing on {installation.device}: {line.split('::')[-1].strip()}")
 
         done = process.run(
-            [*argv, folder], what="pytest", timeout=timeout, on_line=show, check=False
+            [*argv, folder],
+            what="pytest",
+            timeout=timeout,
+            env={"PYTEST_ADDOPTS": ""},
+            on_line=show,
+            check=False,
         )
         outcomes = _read(report)
         result = TestReport(outcomes)

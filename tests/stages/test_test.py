@@ -1,0 +1,79 @@
+"""The test stage runs pytest in a process of its own and tells each outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DeviceError, TestsFailed
+from harness.stages.test import run_device_tests, suites_hash
+from harness.types import Abi, Device, Installation, Libc, ModelPackage
+
+INSTALLATION = Installation(
+    Device("serial-1", "Pixel", Abi.ARM64, Libc.GLIBC, 34, 1 << 32, "f", True),
+    "dev.alc.harness",
+    "0" * 64,
+    ModelPackage(Path("/nowhere"), "key", "tiny", "q4f16_gguf", (Abi.ARM64,), 1),
+    "/data/local/tmp/harness/models/key.json",
+    0,
+)
+
+
+def suite(folder: Path, text: str) -> Path:
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+    (folder / "test_it.py").write_text(text)
+    return folder
+
+
+def test_each_outcome_names_the_device(tmp_path: Path) -> None:
+    text = """
+import pytest
+def test_one(model, record_property):
+    assert model.name == "tiny"
+    record_property("note", "so small a lead may turn")
+def test_two(golden): pass
+"""
+    report = run_device_tests(INSTALLATION, golden=None, suites=suite(tmp_path, text))
+    first, second = report.outcomes
+    assert first.test.endswith("::test_one") and first.outcome == "passed"
+    assert first.device == "virtual phone (serial-1)"
+    assert first.notes == ("so small a lead may turn",)
+    assert second.outcome == "skipped" and second.reason == "tiny has no golden.json"
+    assert report.count("passed") == 1 and report.count("failed") == 0
+
+
+def test_a_failure_is_exit_code_six_with_its_reason(tmp_path: Path) -> None:
+    text = "def test_one(): pass\ndef test_two(): assert 6 * 9 == 42, 'the wrong question'\n"
+    with pytest.raises(TestsFailed, match="1 of 2 tests") as raised:
+        run_device_tests(INSTALLATION, golden=None, suites=suite(tmp_path, text))
+    assert raised.value.exit_code == 6
+    assert "test_two: AssertionError: the wrong question" in raised.value.cause
+
+
+def test_a_fixture_that_fails_is_a_failure(tmp_path: Path) -> None:
+    text = """
+import pytest
+@pytest.fixture
+def broken(): raise RuntimeError("no phone")
+def test_one(broken): pass
+"""
+    with pytest.raises(TestsFailed) as raised:
+        run_device_tests(INSTALLATION, golden=None, suites=suite(tmp_path, text))
+    assert "no phone" in raised.value.cause
+
+
+@pytest.mark.parametrize("text", ["", "import nothing_of_that_name\n"])
+def test_tests_that_cannot_run_are_no_success(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DeviceError, match="did not run"):
+        run_device_tests(INSTALLATION, golden=None, suites=suite(tmp_path, text))
+
+
+def test_a_changed_suite_has_another_hash(tmp_path: Path) -> None:
+    folder = suite(tmp_path, "def test_one(): pass\n")
+    before = suites_hash(None, folder)
+    golden = tmp_path / "golden.json"
+    golden.write_text("{}")
+    assert suites_hash(golden, folder) != before
+    (folder / "test_it.py").write_text("def test_one(): assert True\n")
+    assert suites_hash(None, folder) != before
