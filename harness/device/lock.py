@@ -33,6 +33,7 @@ _HOLD = """
 mkdir -p "${1%/*}" || exit 1
 chmod 755 "${1%/*}"
 if ! mkdir "$1" 2>/dev/null; then
+  [ -e "$1/owner" ] || sleep 1   # it may be in the making
   pid=$(cat "$1/pid" 2>/dev/null); boot=$(cat "$1/boot" 2>/dev/null)
   if [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] && kill -0 "$pid" 2>/dev/null; then
     echo "busy $(cat "$1/owner" 2>/dev/null)"; exit 0
