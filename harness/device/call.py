@@ -12,15 +12,15 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import console, lmx
-from harness.device import instrumentation, logcat
+from harness.device import failures, instrumentation, logcat
 from harness.device.link import DeviceGone, DeviceLink
-from harness.errors import DeviceError, TimingsIncomplete
+from harness.errors import DeviceError
 from harness.files import sha256_file
 
 PROTOCOL = 1
@@ -35,14 +35,6 @@ RETURN_SECONDS = 20.0
 POLL_SECONDS = 0.5
 # Where crashes are reported: Java's, native ones, and the linker's and allocator's last words.
 _FILTERS = ("LMX:V", "AndroidRuntime:E", "DEBUG:V", "libc:F")
-# By the kinds of the app's EngineException.
-_APP_REMEDIES = {
-    "model-not-found": "harness deploy MODEL -s {serial}",
-    "model-damaged": "harness deploy MODEL -s {serial} --verify   # sends damaged files again",
-    "model-incompatible": "harness run MODEL -s {serial}   # compiles and deploys it anew",
-    "context-full": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
-    "cache-budget": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,8 @@ class Call:
             records = self._records(result)
             if logits is not None:
                 self._pull_logits(result, logits)
-        except KeyboardInterrupt:
+        except BaseException:
+            # Whatever went wrong here, nobody waits for the app any more.
             with contextlib.suppress(DeviceError):
                 self._link.shell(["am", "force-stop", self._application_id], timeout=10)
             raise
@@ -120,11 +113,7 @@ class Call:
         )
         lines = self._link.shell(["sh", "-c", script, "sh", REQUEST_FOLDER]).stdout.split()
         if len(lines) != 2 or not lines[0].isdecimal():
-            raise DeviceError(
-                f"{self._link.serial} does not tell its time",
-                cause=f"`date +%s` printed {' '.join(lines)!r}",
-                remedy=f"adb -s {self._link.serial} shell date +%s",
-            )
+            raise failures.no_clock(self._link.serial, " ".join(lines))
         self._boot_id = lines[1]
         return int(lines[0]) * 1_000_000
 
@@ -160,9 +149,10 @@ class Call:
         # Where there is a result file, it says more than the instrumentation does.
         said = outcome.results.get("ok") in ("true", "false") and "result" in outcome.results
         if outcome.problem or not said:
-            raise self._failed(outcome)
+            time.sleep(POLL_SECONDS)  # the log's crash report follows the crash
+            raise failures.instrumentation_failed(self._link.serial, outcome, list(self._crash))
 
-    def _read_lines(self, lines: Any, parser: instrumentation.Parser) -> bool:
+    def _read_lines(self, lines: Iterator[str], parser: instrumentation.Parser) -> bool:
         """Feed what is there; whether the command has ended."""
         try:
             for line in lines:
@@ -185,11 +175,7 @@ class Call:
             if now >= self._limit
             else f"it gave no sign of life for {self._silence:.0f} s"
         )
-        raise DeviceError(
-            f"the app on {self._link.serial} was stopped",
-            cause=cause,
-            remedy=f"adb -s {self._link.serial} logcat -d   # what the app said last",
-        )
+        raise failures.stopped(self._link.serial, cause)
 
     def _wait_for_result(self, gone: DeviceGone) -> None:
         """After the connection broke: the app may still be at work, or be done."""
@@ -197,64 +183,35 @@ class Call:
         script = (
             "cat /proc/sys/kernel/random/boot_id; "
             'if [ -e "$1/result.json" ]; then echo done; '
-            'elif [ -d "/proc/$2" ]; then echo busy; else echo dead; fi'
+            'elif [ -d "/proc/$2" ] || pidof "$3" > /dev/null; then echo busy; '
+            "else echo dead; fi"
         )
         while True:
             argv = ["sh", "-c", script, "sh", self._folder, str(self._pid or "none")]
-            boot_id, state = self._link.shell(argv).stdout.split()
-            if boot_id != self._boot_id:
-                raise DeviceError(
-                    f"{self._link.serial} restarted in mid-run",
-                    cause="its boot id is another than before",
-                    remedy="run the same command again",
-                ) from gone
+            boot_id, state = self._link.shell([*argv, self._application_id]).stdout.split()
+            if boot_id != self._boot_id or state == "dead":
+                restarted = boot_id != self._boot_id
+                raise failures.broke_off(self._link.serial, gone, restarted=restarted) from gone
             if state == "done":
                 return
-            if state == "dead":
-                raise DeviceError(
-                    f"the connection to {self._link.serial} broke in mid-run",
-                    cause=f"{gone.cause}; the app did not finish",
-                    remedy="run the same command again",
-                ) from gone
             self._check_time()
             time.sleep(POLL_SECONDS)
-
-    def _failed(self, outcome: instrumentation.Outcome) -> DeviceError:
-        serial = self._link.serial
-        if "Unable to find instrumentation" in outcome.problem:
-            return DeviceError(
-                f"the app is not installed on {serial}",
-                cause=outcome.problem,
-                remedy=f"harness deploy MODEL -s {serial}",
-            )
-        if outcome.results.get("error"):
-            return DeviceError(
-                f"the app on {serial} refused the request",
-                cause=outcome.results["error"],
-                remedy=f"harness deploy MODEL -s {serial}",
-            )
-        time.sleep(POLL_SECONDS)  # the crash report follows the crash
-        words = [line.strip() for line in self._crash if line.strip()]
-        return DeviceError(
-            f"the app on {serial} crashed",
-            cause="; ".join([outcome.problem or "it did not say how it ended", *words[:4]]),
-            remedy=f"adb -s {serial} logcat -d -b crash   # the whole report",
-        )
 
     def _result(self) -> Mapping[str, Any]:
         data = self._link.pull_bytes(f"{self._folder}/result.json")
         try:
             result = json.loads(data)
         except ValueError as problem:
-            raise self._not_understood("it is not JSON") from problem
+            raise failures.not_understood(self._link.serial, "it is not JSON") from problem
         if not isinstance(result, dict) or result.get("schema") != RESULT_SCHEMA:
-            raise self._not_understood(f"it is not {RESULT_SCHEMA}")
+            raise failures.not_understood(self._link.serial, f"it is not {RESULT_SCHEMA}")
         if result.get("run") != self._run or result.get("protocol") != PROTOCOL:
-            raise self._not_understood(
-                f"it is of run {result.get('run')}, protocol {result.get('protocol')}"
+            raise failures.not_understood(
+                self._link.serial,
+                f"it is of run {result.get('run')}, protocol {result.get('protocol')}",
             )
         if result.get("ok") is not True:
-            raise self._app_error(result.get("error") or {})
+            raise failures.app_error(self._link.serial, result.get("error") or {})
         return result
 
     def _pull_logits(self, result: Mapping[str, Any], local: Path) -> None:
@@ -262,24 +219,9 @@ class Call:
         described = (result.get("logits") or {}).get("sha256")
         actual = sha256_file(local)
         if actual != described:
-            raise self._not_understood(f"logits.f32 has sha256 {actual}, it says {described}")
-
-    def _not_understood(self, cause: str) -> DeviceError:
-        return DeviceError(
-            f"the app's result on {self._link.serial} is not understood",
-            cause=cause,
-            remedy=f"harness deploy MODEL -s {self._link.serial}   # installs the matching app",
-        )
-
-    def _app_error(self, error: Mapping[str, Any]) -> DeviceError:
-        kind = str(error.get("kind", "unknown"))
-        advice = _APP_REMEDIES.get(kind, "adb -s {serial} logcat -d   # what the app said last")
-        return AppError(
-            f"the app on {self._link.serial} could not do it",
-            kind=kind,
-            cause=f"{kind}: {error.get('message') or 'no reason given'}",
-            remedy=advice.format(serial=self._link.serial),
-        )
+            raise failures.not_understood(
+                self._link.serial, f"logits.f32 has sha256 {actual}, it says {described}"
+            )
 
     def _records(self, result: Mapping[str, Any]) -> tuple[lmx.Record, ...]:
         """Every record of the run. Raises `TimingsIncomplete` when one is lost for good."""
@@ -291,31 +233,20 @@ class Call:
         try:
             lmx.check(self._run, records)
         except lmx.LmxError as problem:
-            raise self._incomplete(str(problem)) from problem
+            raise failures.incomplete(self._link.serial, str(problem)) from problem
         counted = (result.get("metrics") or {}).get("sha256")
         if counted is not None and counted != records[-1].get("sha256"):
-            raise self._incomplete("the result file and the end record name different records")
+            raise failures.incomplete(
+                self._link.serial, "the result file and the end record name different records"
+            )
         return tuple(records)
 
     def _repair(self, gap: str) -> None:
         try:
             added = self._collector.repair(self._link.pull_bytes(f"{self._folder}/metrics.jsonl"))
+        except DeviceGone:
+            raise
         except (DeviceError, lmx.LmxError) as problem:
             cause = problem.cause if isinstance(problem, DeviceError) else str(problem)
-            raise self._incomplete(f"{gap}; {cause}") from problem
+            raise failures.incomplete(self._link.serial, f"{gap}; {cause}") from problem
         console.info(f"{added} timing records repaired")
-
-    def _incomplete(self, cause: str) -> TimingsIncomplete:
-        return TimingsIncomplete(
-            f"the timings from {self._link.serial} are not complete",
-            cause=cause,
-            remedy=f"adb -s {self._link.serial} logcat -G 4M   # then measure again",
-        )
-
-
-class AppError(DeviceError):
-    """The app answered that it could not do what it was asked; `kind` is its word for why."""
-
-    def __init__(self, what: str, *, kind: str, cause: str, remedy: str) -> None:
-        super().__init__(what, cause=cause, remedy=remedy)
-        self.kind = kind

@@ -11,6 +11,7 @@ import pytest
 
 from harness.device import call
 from harness.device.app import App, Step
+from harness.device.failures import AppError
 from harness.errors import DeviceError, TimingsIncomplete
 
 STEPS = [Step("p1", "Hello")]
@@ -146,7 +147,7 @@ def test_an_error_of_the_app_keeps_its_kind(phone: Any) -> None:
         self.finish(ok=False)
 
     phone.script = play
-    with pytest.raises(call.AppError) as raised:
+    with pytest.raises(AppError) as raised:
         app(phone).load()
     assert raised.value.kind == "damaged" and "shard 0" in raised.value.cause
 
