@@ -24,10 +24,26 @@ _MACHINES = {Abi.ARM64: "EM_AARCH64", Abi.X86_64: "EM_X86_64"}
 
 # What a model may leave for the runtime and the C library to define.
 _FROM_RUNTIME = re.compile(r"TVMFFI\w+|TVMBackend\w+")
-_FROM_C = frozenset(
-    "memcpy memmove memset cosf exp2f expf fmaxf fminf log2f logf nearbyintf powf rintf roundf "
-    "sinf sqrtf tanhf".split()
-)
+_FROM_C = {
+    "memcpy",
+    "memmove",
+    "memset",
+    "cosf",
+    "exp2f",
+    "expf",
+    "fmaf",
+    "fmaxf",
+    "fminf",
+    "log2f",
+    "logf",
+    "nearbyintf",
+    "powf",
+    "rintf",
+    "roundf",
+    "sinf",
+    "sqrtf",
+    "tanhf",
+}
 
 
 def export(executable: Any, abi: Abi, path: Path) -> None:
@@ -55,11 +71,9 @@ def _link(output: Path, objects: list[Path], abi: Abi, folder: Path) -> None:
         [*linker, f"-soname={RUNTIME_SONAME}", "-o", stub, "--format=binary", nothing],
         what="ld.lld",
     )
-    process.run(
-        [*linker, f"-soname={SONAME}", "-z", f"max-page-size={PAGE_BYTES}", "-z", "now"]
-        + ["-z", "relro", "--gc-sections", "--hash-style=gnu", "-o", output, *objects, stub],
-        what="ld.lld",
-    )
+    linker += [f"-soname={SONAME}", "-z", f"max-page-size={PAGE_BYTES}", "-z", "now"]
+    linker += ["-z", "relro", "--gc-sections", "--hash-style=gnu", "-o", str(output)]
+    process.run([*linker, *objects, stub], what="ld.lld")
 
 
 def check(path: Path, abi: Abi) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PAGE_TOKENS = 16
+"""Tokens in a page of the KV cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class LlamaConfig:

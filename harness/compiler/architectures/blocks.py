@@ -1,0 +1,186 @@
+"""What forward passes are made of: calls of the packed kernels inside a Relax function.
+
+Between blocks, activations are float32 matrices [n, features]. A matrix that is quantized takes
+them as int8 in groups; they are rounded once, where they are made, for all that read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import relax, te, tirx
+
+from harness.compiler.architectures.parameters import Matrix, Vector
+from harness.compiler.kernels import activations, embedding, matmul
+from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import GROUP, WeightFormat, packed_tensors
+
+Expr = Any
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A matrix [n, features] as a matrix product takes it: float32, or int8 with its scales."""
+
+    parts: tuple[Expr, ...]
+
+
+class Kernels:
+    """The kernels of one library: each variant is made once."""
+
+    def __init__(self, builder: relax.BlockBuilder, isa: Isa) -> None:
+        self.builder = builder
+        self.isa = isa
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def get(self, factory: Callable[..., tirx.PrimFunc], *args: Any, **options: Any) -> Any:
+        """The function that `factory(isa, *args, **options)` makes, as a global variable."""
+        key = (factory.__name__, args, tuple(sorted(options.items())))
+        if key not in self._made:
+            function = factory(self.isa, *args, **options)
+            # Under one symbol of its own each: the builder finds names that are free.
+            function = function.without_attr("global_symbol")
+            self._made[key] = self.builder.add_func(function, factory.__name__)
+        return self._made[key]
+
+
+class Parameters:
+    """The last argument of every function: all of the model's tensors, in order."""
+
+    def __init__(
+        self, items: Sequence[Vector | Matrix], formats: Mapping[str, WeightFormat]
+    ) -> None:
+        self.formats = formats
+        self.specs: list[tuple[str, tuple[int, ...], str]] = []
+        for item in items:
+            if isinstance(item, Vector):
+                self.specs.append((item.name, (item.size,), "float32"))
+                continue
+            for part in packed_tensors(formats[item.name], item.rows, item.columns):
+                self.specs.append((item.tensor(part.part), part.shape, part.dtype))
+        self._index = {name: index for index, (name, _, _) in enumerate(self.specs)}
+
+    def variable(self) -> relax.Var:
+        """A fresh argument."""
+        fields = [relax.TensorType(shape, dtype) for _, shape, dtype in self.specs]
+        return relax.Var("params", relax.TupleType(fields))
+
+    def index(self, name: str) -> int:
+        """Where the tensor of this name stands."""
+        return self._index[name]
+
+
+class Blocks:
+    """Emits calls into the function that `builder` is in.
+
+    `tokens` is 1 where the number of rows is known to be one (the decode variants of kernels),
+    else None; `n` is that number as Relax has it.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        parameters: Parameters,
+        params: relax.Var,
+        tokens: int | None,
+        n: Any,
+    ) -> None:
+        self.builder = kernels.builder
+        self.kernels = kernels
+        self.parameters = parameters
+        self.params = params
+        self.tokens = tokens
+        self.n = n
+
+    def single(self) -> Blocks:
+        """The same for exactly one row."""
+        return Blocks(self.kernels, self.parameters, self.params, 1, 1)
+
+    def embed(self, table: Matrix, tokens: Expr) -> Expr:
+        """Rows of the embedding table in float32."""
+        args = (self._format(table), table.rows, table.columns)
+        kernel = self.kernels.get(embedding.embedding, *args, tokens=None)
+        return self._call(kernel, [*self._weight(table), tokens], table.columns)
+
+    def norm(self, x: Expr, weight: str, epsilon: float, reader: Matrix) -> Activation:
+        """RMS norm, in the form that `reader` takes."""
+        k, args = reader.columns, [x, self._parameter(weight)]
+        if self._format(reader) is WeightFormat.F32:
+            kernel = self.kernels.get(activations.rms_norm, k, epsilon, tokens=self.tokens)
+            return Activation((self._call(kernel, args, k),))
+        kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, tokens=self.tokens)
+        return self._quantized(kernel, args, k)
+
+    def activation(self, x: Expr, reader: Matrix) -> Activation:
+        """`x` in the form that `reader` takes."""
+        if self._format(reader) is WeightFormat.F32:
+            return Activation((x,))
+        k, dtype = reader.columns, str(x.ty.dtype)
+        kernel = self.kernels.get(activations.quantize, k, tokens=self.tokens, dtype=dtype)
+        return self._quantized(kernel, [x], k)
+
+    def matmul(
+        self, w: Matrix, x: Activation, *, residual: Expr | None = None, dtype: str = "float32"
+    ) -> Expr:
+        """x w^T (+ residual), [n, rows]."""
+        kernel = self.kernels.get(
+            matmul.matmul,
+            self._format(w),
+            w.rows,
+            w.columns,
+            tokens=self.tokens,
+            residual=residual is not None,
+            dtype=dtype,
+        )
+        args = [*self._weight(w), *x.parts, *([] if residual is None else [residual])]
+        return self._call(kernel, args, w.rows, dtype)
+
+    def gated_matmul(self, w: Matrix, x: Activation) -> Expr:
+        """silu(x gate^T) * (x up^T) for `w` = gate over up, [n, rows / 2]."""
+        rows = w.rows // 2
+        args = (self._format(w), rows, w.columns)
+        kernel = self.kernels.get(matmul.gated_matmul, *args, tokens=self.tokens)
+        return self._call(kernel, [*self._weight(w), *x.parts], rows)
+
+    def last_row(self, x: Expr, features: int) -> Expr:
+        """The last of n rows, [1, features]."""
+        kernel = self.kernels.get(_last_row, features)
+        return self.builder.emit(
+            relax.call_tir(kernel, [x], relax.TensorType((1, features), "float32"))
+        )
+
+    def reshape(self, x: Expr, shape: Sequence[Any]) -> Expr:
+        """The same values in another shape, not copied."""
+        return self.builder.emit(relax.op.reshape(x, tuple(shape)))
+
+    def _quantized(self, kernel: Any, args: list[Expr], k: int) -> Activation:
+        types = [
+            relax.TensorType((self.n, k // 4), "int32"),
+            relax.TensorType((self.n, k // GROUP), "float32"),
+            relax.TensorType((self.n, k // GROUP), "float32"),
+        ]
+        made = self.builder.emit(relax.call_tir(kernel, args, types))
+        return Activation(tuple(self.builder.emit(relax.TupleGetItem(made, i)) for i in range(3)))
+
+    def _call(self, kernel: Any, args: list[Expr], features: int, dtype: str = "float32") -> Expr:
+        out = relax.TensorType((self.n, features), dtype)
+        return self.builder.emit(relax.call_tir(kernel, args, out))
+
+    def _format(self, matrix: Matrix) -> WeightFormat:
+        return self.parameters.formats[matrix.name]
+
+    def _weight(self, matrix: Matrix) -> list[Expr]:
+        parts = packed_tensors(self._format(matrix), matrix.rows, matrix.columns)
+        return [self._parameter(matrix.tensor(part.part)) for part in parts]
+
+    def _parameter(self, name: str) -> Expr:
+        return self.builder.emit(relax.TupleGetItem(self.params, self.parameters.index(name)))
+
+
+def _last_row(isa: Isa, features: int) -> tirx.PrimFunc:
+    n = tirx.Var("n", "int64")
+    x = te.placeholder((n, features), "float32", name="x")
+    y = te.compute((1, features), lambda i, j: x[n - 1 + i, j], name="y")
+    return te.create_prim_func([x, y])

@@ -1,0 +1,85 @@
+"""A package's x86_64 library run on this machine, in a process of its own.
+
+The library is the file that devices get; its runtime is TVM's own, under the name that the
+library asks for.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.compiler.library import RUNTIME_SONAME
+from harness.compiler.package import read_package
+from harness.compiler.worker import run_job
+from harness.errors import UsageError
+from harness.types import Abi
+
+
+def logits(
+    package: Path, tokens: Sequence[int], *, chunks: Sequence[int] | None = None, threads: int = 2
+) -> npt.NDArray[np.float32]:
+    """The logits after each of `tokens`, [len(tokens), vocab].
+
+    `chunks` says how many tokens go through each call (1 uses `decode`, more `batch_verify`);
+    by default as many as the package takes.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
+        settings = {"tokens": list(tokens), "chunks": None if chunks is None else list(chunks)}
+        _run("host_logits", package, Path(folder), {**settings, "threads": threads})
+        return cast(npt.NDArray[np.float32], np.load(Path(folder) / "logits.npy"))
+
+
+def generate(
+    package: Path, tokens: Sequence[int], count: int, *, threads: int = 2
+) -> Mapping[str, Any]:
+    """At most `count` greedy tokens after the prompt `tokens`, by `prefill` and `decode`.
+
+    The result has "token_ids" (an end token is the last, if one came) and the times
+    "prefill_ns" and "decode_ns" (one for each decoded token after the first).
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
+        settings = {"tokens": list(tokens), "count": count, "threads": threads}
+        return _run("host_generate", package, Path(folder), settings)
+
+
+def _run(
+    task: str, package: Path, folder: Path, settings: Mapping[str, object]
+) -> Mapping[str, Any]:
+    if platform.machine() != "x86_64":
+        raise UsageError(
+            f"a package does not run on this {platform.machine()} host",
+            cause="it is run by its x86_64 library",
+            remedy="harness test MODEL   # to run it on a phone",
+        )
+    if Abi.X86_64 not in read_package(package).abis:
+        raise UsageError(
+            f"{package} has no library for this host",
+            cause="it was compiled for other ABIs",
+            remedy="harness compile MODEL --abi x86_64",
+        )
+    (folder / RUNTIME_SONAME).symlink_to(_runtime())
+    path = os.environ.get("LD_LIBRARY_PATH")
+    env = {"LD_LIBRARY_PATH": f"{folder}:{path}" if path else str(folder)}
+    settings = {**settings, "package": str(package), "folder": str(folder)}
+    return run_job(task, settings, folder, env=env)
+
+
+def _runtime() -> Path:
+    """TVM's runtime library. The loader knows it by its inode: no second copy comes with the name."""
+    from importlib.metadata import files
+
+    for file in files("apache-tvm") or []:
+        if file.name == "libtvm_runtime.so":
+            return Path(str(file.locate())).resolve()
+    raise UsageError(
+        "the installed TVM has no runtime library",
+        remedy="pip install --force-reinstall apache-tvm",
+    )

@@ -1,0 +1,68 @@
+"""From a model's configuration to its library: Relax, passes, code, linking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import tvm
+from tvm import relax
+
+from harness.compiler import library
+from harness.compiler.architectures.llama import Llama
+from harness.compiler.describe import kv_cache_facts
+from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.model_config import LlamaConfig
+from harness.compiler.passes import pipeline
+from harness.compiler.quantization import Quantization
+from harness.types import Abi
+
+
+def compile_library(
+    *,
+    config: LlamaConfig,
+    formats: Mapping[str, WeightFormat],
+    chosen: Quantization,
+    abi: Abi,
+    context: int,
+    prefill_chunk: int,
+    path: Path,
+) -> None:
+    """Compile for one ABI to `path`. Raises `StageFailed` if the result cannot be loaded."""
+    isa = Isa.of(abi)
+    model = Llama(config, formats, chosen.kv_dtype, isa)
+    module = model.module(prefill_chunk)
+
+    def metadata(planned: dict[str, int]) -> str:
+        """MLC's keys, for whoever loads the library alone."""
+        names = ("embed", "prefill", "decode", "batch_verify")
+        return json.dumps(
+            {
+                "model_type": "llama",
+                "quantization": chosen.name,
+                "context_window_size": context,
+                "sliding_window_size": -1,
+                "attention_sink_size": -1,
+                "prefill_chunk_size": prefill_chunk,
+                "max_batch_size": 1,
+                "tensor_parallel_shards": 1,
+                "pipeline_parallel_stages": 1,
+                "params": [
+                    {"name": name, "shape": list(shape), "dtype": dtype, "preprocs": []}
+                    for name, shape, dtype in model.parameters.specs
+                ],
+                "memory_usage": {name: planned[name] for name in names},
+                "kv_cache": kv_cache_facts(config, chosen.kv_dtype),
+                "kv_state_kind": "kv_cache",
+                "model_config": asdict(config),
+            },
+            sort_keys=True,
+        )
+
+    target = tvm.target.Target(isa.target())
+    with target:
+        executable = relax.build(module, target, relax_pipeline=pipeline(metadata))
+    library.export(executable, abi, path)

@@ -1,0 +1,75 @@
+"""The way from a Relax module of kernel calls to what the virtual machine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import relax
+
+
+def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
+    """The passes of a model library, as `relax.build` takes them.
+
+    Kernels are written by hand and called by name, so nothing is legalized, fused or scheduled
+    here: calls get their buffers, buffers are planned, and the rest is the machine's own form.
+    `metadata` turns the bytes that each function plans for its buffers into the text that
+    `_metadata` returns.
+    """
+    before = tvm.transform.Sequential(
+        [
+            relax.transform.DeadCodeElimination(),
+            relax.transform.ToNonDataflow(),
+            relax.transform.RemovePurityChecking(),
+            relax.transform.CallTIRRewrite(),
+            relax.transform.StaticPlanBlockMemory(),
+        ]
+    )
+    after = tvm.transform.Sequential(
+        [
+            relax.transform.LowerAllocTensor(),
+            relax.transform.KillAfterLastUse(),
+            relax.transform.LowerRuntimeBuiltin(),
+            relax.transform.ComputePrimValue(),
+            relax.transform.VMShapeLower(),
+            relax.transform.AttachGlobalSymbol(),
+        ]
+    )
+
+    @tvm.transform.module_pass(opt_level=0, name="ModelLibrary")
+    def run(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+        module = before(module)
+        module["_metadata"] = _text_function(metadata(planned_bytes(module)))
+        return after(module)
+
+    return run
+
+
+def planned_bytes(module: tvm.IRModule) -> dict[str, int]:
+    """The bytes of working memory that each Relax function has planned."""
+    found: dict[str, int] = {}
+    for variable, function in module.functions.items():
+        if isinstance(function, relax.Function):
+            found[variable.name_hint] = _storage_bytes(function)
+    return found
+
+
+def _storage_bytes(function: relax.Function) -> int:
+    total = 0
+
+    def visit(node: Any) -> None:
+        nonlocal total
+        if isinstance(node, relax.Call) and node.op == tvm.ir.Op.get("relax.memory.alloc_storage"):
+            sizes = [getattr(value, "value", None) for value in node.args[0].values]
+            total += sum(int(size) for size in sizes if size is not None)
+
+    relax.analysis.post_order_visit(function.body, visit)
+    return total
+
+
+def _text_function(text: str) -> relax.Function:
+    builder = relax.BlockBuilder()
+    with builder.function("_metadata", []):
+        builder.emit_func_output(tvm.ir.StringImm(text))
+    return builder.finalize()["_metadata"]

@@ -1,0 +1,107 @@
+"""A package loaded into this process: for the child process that `host` starts, nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.compiler.package import read_package
+from harness.types import Abi
+
+Array = npt.NDArray[np.float32]
+Progress = Callable[[float, float, str], None]
+
+
+def host_logits(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The task behind `host.logits`: writes `folder`/logits.npy."""
+    session = Session(Path(settings["package"]), settings["threads"])
+    rows: list[Array] = []
+    left: list[int] = settings["tokens"]
+    for size in settings["chunks"] or session.sizes(len(left)):
+        part, left = left[:size], left[size:]
+        rows.append(session.forward("decode" if size == 1 else "batch_verify", part))
+        progress(len(settings["tokens"]) - len(left), len(settings["tokens"]), "tokens")
+    np.save(Path(settings["folder"]) / "logits.npy", np.concatenate(rows))
+    return {}
+
+
+def host_generate(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The task behind `host.generate`."""
+    session = Session(Path(settings["package"]), settings["threads"])
+    left: list[int] = settings["tokens"]
+    began = time.perf_counter_ns()
+    for size in session.sizes(len(left)):
+        part, left = left[:size], left[size:]
+        last = session.forward("prefill", part)
+    found = [int(last[-1].argmax())]
+    times = [time.perf_counter_ns() - began]
+    ends = set(session.facts["eos_token_ids"])
+    while len(found) < settings["count"] and found[-1] not in ends:
+        began = time.perf_counter_ns()
+        found.append(int(session.forward("decode", found[-1:])[-1].argmax()))
+        times.append(time.perf_counter_ns() - began)
+        progress(len(found), settings["count"], "tokens")
+    return {"token_ids": found, "prefill_ns": times[0], "decode_ns": times[1:]}
+
+
+class Session:
+    """A loaded package with one sequence. Only for the process that the package runs in."""
+
+    def __init__(self, package: Path, threads: int) -> None:
+        import tvm
+        from tvm import relax
+
+        found = read_package(package)
+        self.facts = found.facts
+        self._tvm = tvm
+        tvm.get_global_func("runtime.config_threadpool")(1, threads)
+        library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
+        self._vm = relax.VirtualMachine(library, tvm.cpu())
+        self.metadata = json.loads(str(self._vm["_metadata"]()))
+        self._params = self._load(found.path)
+        self._chunk = int(self.facts["prefill_chunk"])
+        sizes = (1, self.facts["context_window"], self._chunk)
+        sizes += (self.facts["kv_cache"]["page_size"], 0)
+        shapes = [tvm.runtime.ShapeTuple([size]) for size in sizes]
+        self._kv = self._vm["create_tir_paged_kv_cache"](*shapes)
+        self._global = {
+            name: tvm.get_global_func(f"vm.builtin.kv_state_{name}")
+            for name in ("add_sequence", "begin_forward", "end_forward")
+        }
+        self._reshape = tvm.get_global_func("vm.builtin.reshape")
+        self._global["add_sequence"](self._kv, 0)
+
+    def _load(self, path: Path) -> list[Any]:
+        document = json.loads((path / "tensor-cache.json").read_text(encoding="utf-8"))
+        tensors: dict[str, Any] = {}
+        for shard in document["records"]:
+            mapped = np.memmap(path / shard["dataPath"], np.uint8, "r")
+            for record in shard["records"]:
+                begin = record["byteOffset"]
+                raw = mapped[begin : begin + record["nbytes"]]
+                values = raw.view(record["dtype"]).reshape(record["shape"])
+                tensors[record["name"]] = self._tvm.runtime.tensor(values)
+        return [tensors[name] for name in document["metadata"]["params"]]
+
+    def forward(self, function: str, tokens: Sequence[int]) -> Array:
+        """Append `tokens` by `prefill`, `decode` or `batch_verify`; its logits [m, vocab]."""
+        tvm = self._tvm
+        ids = tvm.runtime.tensor(np.asarray(tokens, np.int32))
+        shape = tvm.runtime.ShapeTuple
+        embeds = self._vm["embed"](ids, self._params)
+        embeds = self._reshape(embeds, shape([1, *embeds.shape]))
+        self._global["begin_forward"](self._kv, shape([0]), shape([len(tokens)]))
+        out, _ = self._vm[function](embeds, self._kv, self._params)
+        self._global["end_forward"](self._kv)
+        values: Array = out.numpy()[0]
+        return values
+
+    def sizes(self, count: int) -> list[int]:
+        """`count` tokens in pieces that fit one call."""
+        return [min(self._chunk, count - at) for at in range(0, count, self._chunk)]
