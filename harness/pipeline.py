@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness import console
+from harness import console, files, resources
 from harness.config import Config
 from harness.errors import HarnessError, UsageError
 from harness.recipes import Recipe
@@ -67,6 +68,7 @@ class Road:
         self.config = config
         self.workspace = config.workspace
         self.retest = False
+        self.verify = False
 
     def walk(self, first: str = STAGES[0], last: str = STAGES[-1]) -> Any:
         """Run the stages from `first` to `last` and return the value of the last one.
@@ -137,13 +139,14 @@ class Road:
                 self.package,
                 self.compile,
                 context=self.plan.recipe.context,
+                verify=self.verify,
             ),
         )
 
     @cached_property
     def tested(self) -> Mapping[str, Any]:
         """How many device tests passed; not run again on what has passed them already."""
-        from harness.stages.test import run_device_tests, suites_hash
+        from harness.stages.test import run_device_tests
 
         golden = self.plan.recipe.folder / "golden.json"
         installation = self.deploy
@@ -162,7 +165,8 @@ class Road:
             "serial": installation.device.serial,
             "fingerprint": installation.device.fingerprint,
             "threads": self.plan.threads,
-            "suites": suites_hash(golden if golden.is_file() else None),
+            "suites": _hashes(resources.path("device-tests")),
+            "golden": files.sha256_file(golden) if golden.is_file() else None,
         }
         with self._named("test"):
             if self.retest:
@@ -259,6 +263,14 @@ class Road:
         except HarnessError as failure:
             failure.stage = failure.stage or stage
             raise
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): files.sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def _abi(name: str | None) -> Abi:
