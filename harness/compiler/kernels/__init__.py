@@ -24,8 +24,10 @@ Activations are float32, contiguous, of two dimensions. Nothing here allocates f
                                                                      y = silu(x gate^T) * (x up^T)
     embedding.embedding(isa, fmt, rows, k, *, tokens)
         (weight..., ids i32[n]; y f32[n,k])        an id outside [0, rows) reads the nearest row
-    kv_cache.create_paged_kv_cache(...)            the paged cache with the attention kernels
-    kv_cache.attention(...)                        its use inside a model
+    kv_cache.create_paged_kv_cache(heads, layers, frequencies, *, max_batch, ...)
+        TVM's PagedKVCache with the kernels here; heads is attention.Heads(query, key_value, size,
+        dtype), dtype the type of the pages, of qkv going in and of the output ("float16" or
+        "float32"): matmul's dtype makes the one, quantize's dtype takes the other
 
 `weight...` is one parameter for each tensor of `layout.packed_tensors(fmt, rows, k)`, in its order.
 `x...` is `x f32[n,k]` for WeightFormat.F32, else `q i32[n,k/4], scale f32[n,k/32],

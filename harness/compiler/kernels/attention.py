@@ -1,0 +1,405 @@
+"""Attention for the paged KV cache: decode, prefill over pages, prefill over the new tokens.
+
+The signatures are those with which TVM's runtime calls them (`src/runtime/vm/attn_backend.h`,
+class TIRPagedPrefillFunc and its neighbours). q, k, v, the pages and the output have one type,
+float16 or float32, as the runtime demands; all arithmetic is float32.
+
+The work is cut into tiles of up to four query rows that share a key/value head: heads of one
+group, tokens, or both. A tile walks over its keys in blocks of one page, with an online softmax in
+base 2 (lse is log2 of the sum, as the runtime's merge expects). Scores of a block lie [key][row],
+so that maximum, exponential and sum run over rows without a horizontal step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from harness.compiler.kernels import ir
+from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
+
+PAGE = 16
+_LANES = 8
+_PIECE = 128
+"""A row of a head is kept on the stack in pieces of at most so many floats."""
+_LOWEST = -5e4
+"""The score of a masked key, and lse where there is no key: TVM's own kernels use the same."""
+_PARALLEL_KEYS = 256
+"""One token's attention over fewer keys is over before a second thread has woken up."""
+
+
+class Heads(NamedTuple):
+    """The sizes of one model's attention, and the type of q, k, v and the pages."""
+
+    query: int
+    key_value: int
+    size: int
+    dtype: str
+
+    @property
+    def group(self) -> int:
+        """Query heads for each key/value head."""
+        return self.query // self.key_value
+
+    def check(self) -> None:
+        """Raise ValueError for sizes that the kernels do not serve."""
+        if self.query % self.key_value:
+            raise ValueError(f"{self.query} heads do not share {self.key_value} key/value heads")
+        if self.size % _LANES:
+            raise ValueError(f"a head size of {self.size} is not a multiple of {_LANES}")
+        if self.dtype not in ("float16", "float32"):
+            raise ValueError(f"a KV cache of {self.dtype} is not supported")
+
+
+class _Keys(NamedTuple):
+    """Where a tile finds its keys and values: `load(which, key in block, lanes, column)`."""
+
+    start_block: Callable[[Expr], Callable[[int, Expr, int, Expr], Expr]]
+    head: Expr
+
+
+class _Rows(NamedTuple):
+    """The rows of one tile, one entry a row."""
+
+    token: list[Expr]
+    head: list[Expr]
+    limit: list[Expr]
+    """Keys that the row sees: the first so many. Ascending."""
+
+
+class _Output(NamedTuple):
+    q: Buffer
+    out: Buffer
+    lse: Buffer
+    scale: Expr
+
+
+def decode(heads: Heads) -> PrimFunc:
+    """One new token for each sequence, whose key and value are in the pages already."""
+    heads.check()
+
+    def emit() -> None:
+        batch, entries, total = T.int32(), T.int32(), T.int32()
+        q = ir.argument("q", (batch, heads.query, heads.size), heads.dtype)
+        pages = ir.argument("pages", _pages_shape(heads, total), heads.dtype)
+        indptr = ir.argument("page_indptr", (batch + 1,), "int32", view=True)
+        values = ir.argument("page_values", (entries,), "int32", view=True)
+        last = ir.argument("length_info", (batch,), "int32", view=True)
+        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        ir.argument("q_rope_position", (batch,), "int32", view=True)
+        out = ir.argument("output", (batch, heads.query, heads.size), heads.dtype)
+        lse = ir.argument("lse", (batch, heads.query), "float32")
+        scale = _scalars()
+        output = _Output(q, out, lse, scale)
+        width = min(4, 1 << (heads.group - 1).bit_length())
+        tiles = -(-heads.group // width)
+
+        with ir.loop(batch) as sequence:
+            begin = T.bind(indptr[sequence])
+            length = T.bind(_length(indptr, last, sequence))
+
+            def tile(task: Expr) -> None:
+                head, first = T.bind(task // tiles), T.bind(task % tiles * width)
+                inside = [T.min(first + i, T.int32(heads.group - 1)) for i in range(width)]
+                rows = _Rows(
+                    [sequence] * width,
+                    [T.bind(head * heads.group + i) for i in inside],
+                    [length] * width,
+                )
+                _tile(heads, output, rows, _paged(pages, values, begin, head), masked=False)
+
+            _tasks(heads.key_value * tiles, length >= _PARALLEL_KEYS, tile)
+
+    return ir.function("attention_decode", emit)
+
+
+def prefill_paged(heads: Heads) -> PrimFunc:
+    """New tokens of each sequence over its pages (those before this chunk, unless causal)."""
+    heads.check()
+
+    def emit() -> None:
+        batch, n, entries, total = T.int32(), T.int32(), T.int32(), T.int32()
+        q = ir.argument("q", (n, heads.query, heads.size), heads.dtype)
+        q_indptr = ir.argument("q_indptr", (batch + 1,), "int32", view=True)
+        pages = ir.argument("pages", _pages_shape(heads, total), heads.dtype)
+        indptr = ir.argument("page_indptr", (batch + 1,), "int32", view=True)
+        values = ir.argument("page_values", (entries,), "int32", view=True)
+        last = ir.argument("length_info", (batch,), "int32", view=True)
+        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        ir.argument("q_rope_position", (n,), "int32", view=True)
+        out = ir.argument("output", (n, heads.query, heads.size), heads.dtype)
+        lse = ir.argument("lse", (n, heads.query), "float32")
+        causal = T.arg("causal", T.int32())
+        output = _Output(q, out, lse, _scalars())
+
+        with ir.loop(batch) as sequence:
+            begin = T.bind(indptr[sequence])
+            length = T.bind(_length(indptr, last, sequence))
+
+            def keys(head: Expr) -> _Keys:
+                return _paged(pages, values, begin, head)
+
+            _prefill(heads, output, q_indptr, sequence, length, causal, keys)
+
+    return ir.function("attention_prefill_paged", emit)
+
+
+def prefill_ragged(heads: Heads) -> PrimFunc:
+    """New tokens of each sequence over the new keys and values themselves."""
+    heads.check()
+
+    def emit() -> None:
+        batch, n, kv_n = T.int32(), T.int32(), T.int32()
+        q = ir.argument("q", (n, heads.query, heads.size), heads.dtype)
+        q_indptr = ir.argument("q_indptr", (batch + 1,), "int32", view=True)
+        k = ir.argument("k", (kv_n, heads.key_value, heads.size), heads.dtype)
+        v = ir.argument("v", (kv_n, heads.key_value, heads.size), heads.dtype)
+        kv_indptr = ir.argument("kv_indptr", (batch + 1,), "int32", view=True)
+        ir.argument("q_rope_position", (n,), "int32", view=True)
+        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        out = ir.argument("output", (n, heads.query, heads.size), heads.dtype)
+        lse = ir.argument("lse", (n, heads.query), "float32")
+        causal = T.arg("causal", T.int32())
+        output = _Output(q, out, lse, _scalars())
+
+        with ir.loop(batch) as sequence:
+            begin = T.bind(kv_indptr[sequence])
+            length = T.bind(kv_indptr[sequence + 1] - begin)
+
+            def keys(head: Expr) -> _Keys:
+                def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
+                    first = T.bind(begin + block * PAGE)
+                    return lambda which, key, lanes, column: ir.load(
+                        (k, v)[which], lanes, first + key, head, column
+                    )
+
+                return _Keys(start_block, head)
+
+            _prefill(heads, output, q_indptr, sequence, length, causal, keys)
+
+    return ir.function("attention_prefill_ragged", emit)
+
+
+def _scalars() -> Expr:
+    """Declare the last parameters; RoPE has its own kernel, so only the scale is used."""
+    T.arg("rotary_mode", T.int32())
+    T.arg("rope_scale", T.float32())
+    T.arg("rope_theta", T.float32())
+    return T.arg("sm_scale", T.float32())
+
+
+def _pages_shape(heads: Heads, total: Expr) -> tuple[Expr | int, ...]:
+    return (total, 2, heads.key_value, PAGE, heads.size)
+
+
+def _length(indptr: Buffer, last: Buffer, sequence: Expr) -> Expr:
+    """Keys in a sequence's pages: all are full but the last."""
+    pages = indptr[sequence + 1] - indptr[sequence]
+    return T.if_then_else(pages > 0, (pages - 1) * PAGE + last[sequence], T.int32(0))
+
+
+def _paged(pages: Buffer, values: Buffer, begin: Expr, head: Expr) -> _Keys:
+    def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
+        page = T.bind(values[begin + block])
+        return lambda which, key, lanes, column: ir.load(
+            pages, lanes, page, which, head, key, column
+        )
+
+    return _Keys(start_block, head)
+
+
+def _tasks(count: Expr, worth_threads: Expr, emit: Callable[[Expr], None]) -> None:
+    with T.If(worth_threads):
+        with T.Then(), ir.loop(count, parallel=True) as task:
+            emit(task)
+        with T.Else(), ir.loop(count) as task:
+            emit(task)
+
+
+def _prefill(
+    heads: Heads,
+    output: _Output,
+    q_indptr: Buffer,
+    sequence: Expr,
+    length: Expr,
+    causal: Expr,
+    keys: Callable[[Expr], _Keys],
+) -> None:
+    width = 4
+    q_begin = T.bind(q_indptr[sequence])
+    tokens = T.bind(q_indptr[sequence + 1] - q_begin)
+    count = T.bind(tokens * heads.group)
+    tiles = T.bind((count + (width - 1)) // width)
+
+    def tile(task: Expr) -> None:
+        head, first = T.bind(task // tiles), T.bind(task % tiles * width)
+        flat = [T.bind(T.min(first + i, count - 1)) for i in range(width)]
+        inside = [T.bind(i // heads.group) for i in flat]
+        rows = _Rows(
+            [T.bind(q_begin + i) for i in inside],
+            [T.bind(head * heads.group + i % heads.group) for i in flat],
+            [T.bind(T.if_then_else(causal > 0, length - tokens + i + 1, length)) for i in inside],
+        )
+        _tile(heads, output, rows, keys(head), masked=True)
+
+    _tasks(heads.key_value * tiles, tokens * length >= 4 * _PARALLEL_KEYS, tile)
+
+
+def _pieces(size: int) -> list[tuple[int, int]]:
+    return [(at, min(_PIECE, size - at)) for at in range(0, size, _PIECE)]
+
+
+def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bool) -> None:
+    """Emit the attention of a tile's rows over their keys."""
+    width, size = len(rows.token), heads.size
+    query = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
+    result = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
+    highest, total = ir.stack(width), ir.stack(width)
+    factor = ir.splat(T.bind(output.scale * T.float32(ir.LOG2_E)), _LANES)
+    for i in range(width):
+        for piece, (at, n) in enumerate(_pieces(size)):
+            with ir.loop(n // _LANES) as step:
+                column = step * _LANES
+                raw = ir.load(output.q, _LANES, rows.token[i], rows.head[i], at + column)
+                scaled = ir.to_f32(raw, heads.dtype, _LANES) * factor
+                ir.store(query[i][piece], scaled, _LANES, column)
+                ir.store(result[i][piece], ir.const(0.0, _LANES), _LANES, column)
+    ir.store(highest, ir.const(_LOWEST, width), width, 0)
+    ir.store(total, ir.const(0.0, width), width, 0)
+
+    limit = rows.limit[-1]
+    with ir.loop((limit + (PAGE - 1)) // PAGE) as block:
+        at = T.bind(block * PAGE)
+        count = T.bind(T.min(limit - at, T.int32(PAGE)))
+        load = keys.start_block(block)
+        score = ir.stack(PAGE * width)
+        _scores(heads, rows, query, load, score, at, count, masked)
+        keep = _softmax(score, highest, total, width)
+        _values(heads, load, score, result, keep, count)
+
+    sums = T.bind(T.max(ir.load(total, width, 0), ir.const(1e-37, width)))
+    for i in range(width):
+        one = T.bind(T.Shuffle([sums], [i]) if width > 1 else sums)
+        inverse = ir.splat(T.bind(T.float32(1.0) / one), _LANES)
+        for piece, (start, n) in enumerate(_pieces(size)):
+            with ir.loop(n // _LANES) as step:
+                value = ir.load(result[i][piece], _LANES, step * _LANES) * inverse
+                column = start + step * _LANES
+                value = ir.to_dtype(value, heads.dtype, _LANES)
+                ir.store(output.out, value, _LANES, rows.token[i], rows.head[i], column)
+        lse = highest[i] + T.log2(one)
+        ir.store(output.lse, lse, 1, rows.token[i], rows.head[i])
+
+
+def _scores(
+    heads: Heads,
+    rows: _Rows,
+    query: list[list[Buffer]],
+    load: Callable[[int, Expr, int, Expr], Expr],
+    score: Buffer,
+    at: Expr,
+    count: Expr,
+    masked: bool,
+) -> None:
+    """Fill a block's scores [key][row], in base 2."""
+    width = len(rows.token)
+    with ir.loop(PAGE) as key:
+        ir.store(score, ir.const(_LOWEST, width), width, key * width)
+    with ir.loop(count) as key:
+        sums: list[Expr] = [None] * width
+        for column in range(0, heads.size, _LANES):
+            k = T.bind(ir.to_f32(load(0, key, _LANES, column), heads.dtype, _LANES))
+            for i in range(width):
+                q = ir.load(query[i][column // _PIECE], _LANES, column % _PIECE)
+                sums[i] = T.bind(k * q if sums[i] is None else sums[i] + k * q)
+        values = _across(sums)
+        if masked:
+            for i in range(width):
+                one = T.Shuffle([values], [i])
+                seen = at + key < rows.limit[i]
+                one = T.Select(seen, one, T.float32(_LOWEST))
+                ir.store(score, one, 1, key * width + i)
+        else:
+            ir.store(score, values, width, key * width)
+
+
+def _across(sums: list[Expr]) -> Expr:
+    """The sum of each vector's eight lanes, one lane a vector."""
+    if len(sums) == 1:
+        return ir.fold(sums[0], _LANES, ir.add)
+    # Pairs of neighbours within each half, as AVX's horizontal add does it.
+    even, odd = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
+
+    def pairwise(a: Expr, b: Expr) -> Expr:
+        return T.bind(T.Shuffle([a, b], even) + T.Shuffle([a, b], odd))
+
+    halves = pairwise(sums[0], sums[1])
+    if len(sums) == 2:
+        halves = pairwise(halves, halves)
+        low, high = [0, 1], [4, 5]
+    else:
+        halves = pairwise(halves, pairwise(sums[2], sums[3]))
+        low, high = [0, 1, 2, 3], [4, 5, 6, 7]
+    return T.bind(T.Shuffle([halves], low) + T.Shuffle([halves], high))
+
+
+def _softmax(score: Buffer, highest: Buffer, total: Buffer, width: int) -> Expr:
+    """Turn a block's scores into weights; returns the factor for what was summed before."""
+    values = [ir.load(score, width, key * width) for key in range(PAGE)]
+    old = T.bind(ir.load(highest, width, 0))
+    while len(values) > 1:
+        values = [T.bind(T.max(a, b)) for a, b in zip(values[::2], values[1::2], strict=True)]
+    new = T.bind(T.max(old, values[0]))
+    keep = ir.exp2(old - new, width)
+    ir.store(highest, new, width, 0)
+    if width == 1:
+        repeat = ir.splat(new, _LANES)
+    else:
+        repeat = T.bind(T.Shuffle([new] * (_LANES // width), [*range(_LANES)]))
+    parts = []
+    for at in range(0, PAGE * width, _LANES):
+        weights = ir.exp2(ir.load(score, _LANES, at) - repeat, _LANES)
+        ir.store(score, weights, _LANES, at)
+        parts.append(weights)
+    while len(parts) > 1:
+        parts = [T.bind(a + b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    lanes, part = _LANES, parts[0]
+    while lanes > width:
+        lanes //= 2
+        halves = [T.Shuffle([part], [*range(i, i + lanes)]) for i in (0, lanes)]
+        part = T.bind(halves[0] + halves[1])
+    ir.store(total, ir.load(total, width, 0) * keep + part, width, 0)
+    return keep
+
+
+def _values(
+    heads: Heads,
+    load: Callable[[int, Expr, int, Expr], Expr],
+    score: Buffer,
+    result: list[list[Buffer]],
+    keep: Expr,
+    count: Expr,
+) -> None:
+    """Add a block's weighted values to what was summed before."""
+    width = len(result)
+    chunks = 2 if heads.size % (2 * _LANES) == 0 else 1
+    kept = [T.bind(T.Shuffle([keep], [i]) if width > 1 else keep) for i in range(width)]
+    for piece, (start, n) in enumerate(_pieces(heads.size)):
+        with ir.loop(n // (chunks * _LANES)) as step:
+            columns = [(step * chunks + c) * _LANES for c in range(chunks)]
+            sums = [[ir.stack(_LANES) for _ in columns] for _ in range(width)]
+            for i in range(width):
+                for one, column in zip(sums[i], columns, strict=True):
+                    before = ir.load(result[i][piece], _LANES, column)
+                    ir.store(one, before * ir.splat(kept[i], _LANES), _LANES, 0)
+            with ir.loop(count) as key:
+                for c, column in enumerate(columns):
+                    raw = load(1, key, _LANES, start + column)
+                    value = T.bind(ir.to_f32(raw, heads.dtype, _LANES))
+                    for i in range(width):
+                        weight = ir.splat(score[key * width + i], _LANES)
+                        new = ir.load(sums[i][c], _LANES, 0) + value * weight
+                        ir.store(sums[i][c], new, _LANES, 0)
+            for i in range(width):
+                for one, column in zip(sums[i], columns, strict=True):
+                    ir.store(result[i][piece], ir.load(one, _LANES, 0), _LANES, column)

@@ -1,0 +1,96 @@
+"""The paged KV cache of TVM's runtime, wired with the kernels here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.frontend.nn.llm import kv_cache as tvm_kv_cache
+
+from harness.compiler.kernels import attention, kv_pages
+from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.ir import Expr
+
+PAGE_SIZE = attention.PAGE
+
+
+def create_paged_kv_cache(
+    heads: Heads,
+    layers: int,
+    frequencies: Sequence[float],
+    *,
+    max_batch: Expr,
+    max_total_tokens: Expr,
+    prefill_chunk: Expr,
+    page_size: Expr,
+    support_sliding_window: Expr,
+) -> Any:
+    """Emit the creation of a cache; returns TVM's `PagedKVCache` for `frontend.nn`.
+
+    To be called where a `relax.BlockBuilder` is current: in an exported method whose five `int`
+    arguments are the last five here. Its `attention_with_fused_qkv(layer, qkv, num_qo_heads,
+    sm_scale)` takes qkv [1, n, query + 2 * key_value, size] before RoPE and gives
+    [1, n, query, size], both of `heads.dtype`, which is the pages' type: TVM's runtime demands
+    one for all. Arithmetic inside is float32.
+
+    `frequencies` as `kv_pages.split_rotary` has them. The pages hold `PAGE_SIZE` tokens; the
+    runtime argument must say the same. Sliding windows and token trees have no kernels: the
+    runtime refuses them by its own check. Raises ValueError for sizes that no kernel serves.
+    """
+    builder = relax.BlockBuilder.current()
+    if builder is None:
+        raise ValueError("a KV cache is created inside a function that is being built")
+
+    def kernel(function: Any, name: str) -> Any:
+        return builder.add_func(function, name)
+
+    def backend(function: Any, name: str) -> Any:
+        return relax.Tuple([tvm.ir.StringImm("tirx"), kernel(function, name)])
+
+    h, d, dtype = heads.key_value, heads.size, heads.dtype
+    none = relax.Tuple([])
+    normal_rope = int(tvm_kv_cache.RopeMode.NORMAL)
+    window = 1024  # Unused, but the runtime wants it positive.
+    arguments = [
+        relax.ShapeExpr(
+            [
+                max_batch,
+                max_total_tokens,
+                prefill_chunk,
+                page_size,
+                support_sliding_window,
+                window,
+            ]
+        ),
+        relax.ShapeExpr([0, layers]),
+        relax.prim_value(heads.query),
+        relax.prim_value(h),
+        relax.prim_value(d),
+        relax.prim_value(d),
+        relax.ShapeExpr([int(tvm_kv_cache.AttnKind.MHA)] * layers),
+        relax.prim_value(False),
+        relax.prim_value(normal_rope),
+        relax.prim_value(1),  # RoPE's scale and base: the frequencies hold both.
+        relax.prim_value(1),
+        relax.prim_value(0),
+        relax.op.zeros((), dtype),
+        kernel(kv_pages.append(heads), "kv_append"),
+        relax.prim_value(0),  # No latent attention.
+        backend(attention.prefill_ragged(heads), "attention_prefill_ragged"),
+        backend(attention.prefill_paged(heads), "attention_prefill_paged"),
+        backend(attention.decode(heads), "attention_decode"),
+        *[none] * 5,  # Sliding window: prefill, decode; token tree: paged, ragged; latent.
+        relax.Tuple([kernel(kv_pages.merge_state(heads), "attention_merge_state")]),
+        kernel(kv_pages.split_rotary(heads, frequencies), "kv_split_rotary"),
+        kernel(kv_pages.copy_page(heads), "kv_copy_page"),
+        kernel(tvm_kv_cache._kv_cache_debug_get_kv(layers, h, d, dtype), "kv_debug_get"),
+        kernel(tvm_kv_cache._compact_kv_copy_cpu(h, d, dtype), "kv_compact_copy"),
+    ]
+    return tvm_kv_cache.PagedKVCache(
+        _expr=relax.call_pure_packed(
+            "vm.builtin.paged_attention_kv_cache_create", *arguments, ty_args=relax.AnyType()
+        ),
+        _name="paged_kv_cache",
+    )

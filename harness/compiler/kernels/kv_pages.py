@@ -1,0 +1,176 @@
+"""What goes into the paged KV cache and moves inside it: RoPE, append, merge, page copy.
+
+The signatures are those with which TVM's runtime calls them (`src/runtime/vm/paged_kv_cache.cc`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from harness.compiler.kernels import ir
+from harness.compiler.kernels.attention import PAGE, Heads
+from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
+
+_LANES = 8
+_PARALLEL_TOKENS = 8
+
+
+def split_rotary(heads: Heads, frequencies: Sequence[float]) -> PrimFunc:
+    """Split fused q, k, v rows and rotate q and k by their positions.
+
+    `frequencies` are the angles a position, in radians, of the pairs (i, i + r) of a head's first
+    2*r elements (the half-rotation form of Hugging Face's Llama); a scaling is in them already.
+    Raises ValueError unless r is a multiple of 8 and 2*r fits the head.
+    """
+    heads.check()
+    half = len(frequencies)
+    if half % _LANES or not 0 < 2 * half <= heads.size:
+        raise ValueError(f"{half} rotated pairs do not fit a head of {heads.size}")
+
+    def emit() -> None:
+        n = T.int32()
+        fused = heads.query + 2 * heads.key_value
+        qkv = ir.argument("qkv", (n, fused, heads.size), heads.dtype)
+        positions = ir.argument("position_map", (n,), "int32", view=True)
+        q = ir.argument("q", (n, heads.query, heads.size), heads.dtype)
+        k = ir.argument("k", (n, heads.key_value, heads.size), heads.dtype)
+        v = ir.argument("v", (n, heads.key_value, heads.size), heads.dtype)
+        apply_rope = T.arg("apply_rope", T.int64())
+
+        def rotate(source: Expr, target: Buffer, at: tuple[Expr, Expr], turn: list[Buffer]) -> None:
+            def part(column: Expr) -> Expr:
+                raw = ir.load(qkv, _LANES, at[0], source, column)
+                return T.bind(ir.to_f32(raw, heads.dtype, _LANES))
+
+            def put(value: Expr, column: Expr) -> None:
+                ir.store(target, ir.to_dtype(value, heads.dtype, _LANES), _LANES, *at, column)
+
+            with ir.loop(half // _LANES) as step:
+                column = step * _LANES
+                a, b = part(column), part(column + half)
+                cos, sin = (ir.load(one, _LANES, column) for one in turn)
+                put(a * cos - b * sin, column)
+                put(b * cos + a * sin, column + half)
+            _copy(qkv, (at[0], source), target, at, 2 * half, heads.size)
+
+        def token(index: Expr) -> None:
+            turn = [ir.stack(half), ir.stack(half)]
+            rate = ir.stack(half)
+            for i, frequency in enumerate(frequencies):
+                ir.store(rate, T.float32(frequency), 1, i)
+            # Without RoPE every angle is 0.
+            used = T.Select(apply_rope > 0, positions[index], T.int32(0))
+            position = T.bind(T.Cast("float32", used))
+            with ir.loop(half) as i:
+                angle = T.bind(position * rate[i])
+                ir.store(turn[0], T.cos(angle), 1, i)
+                ir.store(turn[1], T.sin(angle), 1, i)
+            with ir.loop(heads.query) as head:
+                rotate(head, q, (index, head), turn)
+            with ir.loop(heads.key_value) as head:
+                rotate(heads.query + head, k, (index, head), turn)
+                source = heads.query + heads.key_value + head
+                _copy(qkv, (index, source), v, (index, head), 0, heads.size)
+
+        _each_token(n, token)
+
+    return ir.function("kv_split_rotary", emit)
+
+
+def append(heads: Heads) -> PrimFunc:
+    """Write the new keys and values to their slots; a slot of -1 is left out."""
+    heads.check()
+
+    def emit() -> None:
+        n, total = T.int64(), T.int64()
+        pages = ir.argument(
+            "pages", (total, 2, heads.key_value, PAGE, heads.size), heads.dtype, view=True
+        )
+        k = ir.argument("k", (n, heads.key_value, heads.size), heads.dtype)
+        v = ir.argument("v", (n, heads.key_value, heads.size), heads.dtype)
+        slots = ir.argument("position_map", (n,), "int32", view=True)
+
+        def token(index: Expr) -> None:
+            slot = T.bind(slots[index])
+            with T.If(slot >= 0), T.Then(), ir.loop(heads.key_value) as head:
+                for which, source in enumerate((k, v)):
+                    at = (slot // PAGE, which, head, slot % PAGE)
+                    _copy(source, (index, head), pages, at, 0, heads.size)
+
+        _each_token(n, token)
+
+    return ir.function("kv_append", emit)
+
+
+def merge_state(heads: Heads) -> PrimFunc:
+    """Merge two attention results over disjoint keys, weighted by their lse, into the first."""
+    heads.check()
+
+    def emit() -> None:
+        n = T.int32()
+        out = ir.argument("v", (n, heads.query, heads.size), heads.dtype)
+        lse = ir.argument("s", (n, heads.query), "float32")
+        other = ir.argument("v_other", (n, heads.query, heads.size), heads.dtype)
+        other_lse = ir.argument("s_other", (n, heads.query), "float32")
+
+        def token(index: Expr) -> None:
+            with ir.loop(heads.query) as head:
+                a, b = T.bind(lse[index, head]), T.bind(other_lse[index, head])
+                highest = T.bind(T.max(a, b))
+                a, b = ir.exp2(a - highest, 1), ir.exp2(b - highest, 1)
+                total = T.bind(a + b)
+                mine, others = T.bind(a / total), T.bind(b / total)
+                with ir.loop(heads.size // _LANES) as step:
+                    column = step * _LANES
+                    values = [
+                        ir.to_f32(ir.load(one, _LANES, index, head, column), heads.dtype, _LANES)
+                        for one in (out, other)
+                    ]
+                    merged = values[0] * ir.splat(mine, _LANES)
+                    merged = merged + values[1] * ir.splat(others, _LANES)
+                    merged = ir.to_dtype(merged, heads.dtype, _LANES)
+                    ir.store(out, merged, _LANES, index, head, column)
+                ir.store(lse, T.log2(total) + highest, 1, index, head)
+
+        _each_token(n, token)
+
+    return ir.function("attention_merge_state", emit)
+
+
+def copy_page(heads: Heads) -> PrimFunc:
+    """Copy the first `length` slots of one page to another."""
+    heads.check()
+
+    def emit() -> None:
+        total = T.int32()
+        pages = ir.argument("pages", (total, 2, heads.key_value, PAGE, heads.size), heads.dtype)
+        source = T.arg("src_page_id", T.int64())
+        target = T.arg("tgt_page_id", T.int64())
+        length = T.arg("copy_length", T.int64())
+        with ir.loop(2) as which, ir.loop(heads.key_value) as head, ir.loop(length) as slot:
+            rest = (which, head, slot)
+            _copy(pages, (source, *rest), pages, (target, *rest), 0, heads.size)
+
+    return ir.function("kv_copy_page", emit)
+
+
+def _copy(
+    source: Buffer,
+    source_at: tuple[Expr, ...],
+    target: Buffer,
+    target_at: tuple[Expr, ...],
+    start: int,
+    end: int,
+) -> None:
+    with ir.loop((end - start) // _LANES) as step:
+        column = start + step * _LANES
+        value = ir.load(source, _LANES, *source_at, column)
+        ir.store(target, value, _LANES, *target_at, column)
+
+
+def _each_token(n: Expr, emit: Callable[[Expr], None]) -> None:
+    with T.If(n >= _PARALLEL_TOKENS):
+        with T.Then(), ir.loop(n, parallel=True) as index:
+            emit(index)
+        with T.Else(), ir.loop(n) as index:
+            emit(index)
