@@ -73,7 +73,7 @@ def _run(
 
 
 def _runtime() -> Path:
-    """TVM's runtime library. The loader knows it by its inode: no second copy comes with the name."""
+    """TVM's runtime library. The loader goes by its inode: its new name brings no second copy."""
     from importlib.metadata import files
 
     for file in files("apache-tvm") or []:

@@ -144,6 +144,19 @@ class Blocks:
         kernel = self.kernels.get(matmul.gated_matmul, *args, tokens=self.tokens)
         return self._call(kernel, [*self._weight(w), *x.parts], rows)
 
+    def attention(self, kv: relax.Var, layer: int, qkv: Expr, heads: int, scale: float) -> Expr:
+        """Store keys and values of [n, heads and kv heads, size]; attend: [n, heads, size].
+
+        Rotary positions are applied on the way.
+        """
+        return self.builder.emit(
+            relax.call_dps_packed(
+                "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
+                [kv, relax.prim_value(layer), relax.prim_value(scale), qkv],
+                out_ty=relax.TensorType((self.n, heads, qkv.ty.shape[2]), qkv.ty.dtype),
+            )
+        )
+
     def last_row(self, x: Expr, features: int) -> Expr:
         """The last of n rows, [1, features]."""
         kernel = self.kernels.get(_last_row, features)

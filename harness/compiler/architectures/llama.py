@@ -15,6 +15,7 @@ from tvm import IRModule, relax, tirx
 from harness.compiler.architectures.blocks import Blocks, Kernels, Parameters
 from harness.compiler.architectures.parameters import Matrix, llama_parameters
 from harness.compiler.kernels import kv_cache
+from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.model_config import LlamaConfig
@@ -117,28 +118,37 @@ class Llama:
         config = self.config
         heads = config.num_attention_heads
         rows = heads + 2 * config.num_key_value_heads
-        mixed = kv_cache.attention(
-            self.builder,
+        mixed = blocks.attention(
             kv,
             layer,
             blocks.reshape(fused, (blocks.n, rows, config.head_dim)),
-            num_attention_heads=heads,
-            sm_scale=1 / math.sqrt(config.head_dim),
+            heads,
+            1 / math.sqrt(config.head_dim),
         )
         return blocks.reshape(mixed, (blocks.n, heads * config.head_dim))
 
     def _create_kv_cache(self) -> None:
+        """A function of five shapes of one number each, named and ordered as MLC's."""
+        config, half = self.config, self.config.head_dim // 2
+        heads = Heads(
+            config.num_attention_heads, config.num_key_value_heads, config.head_dim, self.kv_dtype
+        )
         names = (
-            "max_batch_size",
+            "max_batch",
             "max_total_tokens",
             "prefill_chunk",
             "page_size",
-            "sliding_window",
+            "support_sliding_window",
         )
-        sizes = [tirx.Var(name, "int64") for name in names]
-        shapes = [relax.Var(f"{size.name}_", relax.ShapeType(values=[size])) for size in sizes]
+        sizes = {name: tirx.Var(name, "int64") for name in names}
+        shapes = [
+            relax.Var(f"{name}_", relax.ShapeType(values=[size])) for name, size in sizes.items()
+        ]
         with self.builder.function("create_tir_paged_kv_cache", shapes):
             cache = kv_cache.create_paged_kv_cache(
-                self.builder, self.kernels.isa, sizes, self.config, self.kv_dtype
+                heads,
+                config.num_hidden_layers,
+                [config.rope_theta ** (-i / half) for i in range(half)],
+                **sizes,
             )
-            self.builder.emit_func_output(cache)
+            self.builder.emit_func_output(self.builder.emit(cache._expr))

@@ -12,13 +12,14 @@ from tvm import relax
 def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
     """The passes of a model library, as `relax.build` takes them.
 
-    Kernels are written by hand and called by name, so nothing is legalized, fused or scheduled
-    here: calls get their buffers, buffers are planned, and the rest is the machine's own form.
-    `metadata` turns the bytes that each function plans for its buffers into the text that
-    `_metadata` returns.
+    Kernels are written by hand and called by name, so nothing is fused or scheduled here: calls
+    get their buffers, buffers are planned, and the rest is the machine's own form. `metadata`
+    turns the bytes that each function plans for its buffers into the text that `_metadata` gives.
     """
     before = tvm.transform.Sequential(
         [
+            # The cache's creation has an operator in it; a reshape is a view for the machine.
+            relax.transform.LegalizeOps(skip_ops=["relax.reshape"]),
             relax.transform.DeadCodeElimination(),
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
