@@ -7,9 +7,12 @@ public interface Tokenizer {
     /** Number of token ids; ids are 0 until this. */
     public val vocabSize: Int
 
+    /** The ids that a text on its own begins with, as the model was trained; often none. */
+    public val startTokens: IntArray
+
     /**
      * The ids of [text]. Special tokens are recognized inside its markup ranges only; the rest
-     * is ordinary text, whatever it looks like. Adds no beginning or end token by itself.
+     * is ordinary text, whatever it looks like. Adds neither [startTokens] nor an end token.
      * An unpaired surrogate counts as U+FFFD.
      */
     public fun encode(text: MarkedText): IntArray
@@ -62,6 +65,12 @@ public class MarkedText(public val text: String, public val markup: List<IntRang
             end = range.last + 1
         }
     }
+
+    /** The text from [start] on, with its markup. */
+    public fun drop(start: Int): MarkedText = MarkedText(
+        text.substring(start),
+        markup.filter { it.last >= start }.map { maxOf(it.first - start, 0)..it.last - start },
+    )
 
     /** Makers of texts that are of one kind only. */
     public companion object {

@@ -1,0 +1,77 @@
+package dev.alc.engine
+
+/**
+ * What happens to one request, in this order: [Started], [Prefilled], [Tokens] any number of
+ * times, then [Finished]; or [Failed] at any point. The last of them ends the flow.
+ *
+ * Times are readings of the engine's clock, on a device `System.nanoTime()`: nanoseconds of the
+ * monotonic clock.
+ */
+public sealed interface GenerationEvent {
+    /**
+     * The request's turn has come.
+     *
+     * @property promptTokenIds every token that the answer follows, cached ones included.
+     * @property cachedTokens how many of them, from the start, the cache has already.
+     * @property requestedNanos when the flow was first collected.
+     * @property startNanos when its turn came; the rest of the time it waited for others.
+     */
+    public class Started(
+        public val promptTokenIds: IntArray,
+        public val cachedTokens: Int,
+        public val requestedNanos: Long,
+        public val startNanos: Long,
+    ) : GenerationEvent
+
+    /** The prompt is in the cache; [tokens] were computed between the two times. */
+    public class Prefilled(
+        public val tokens: Int,
+        public val startNanos: Long,
+        public val endNanos: Long,
+    ) : GenerationEvent
+
+    /**
+     * The next tokens and the text that they complete, usually one token.
+     *
+     * The text may lag behind the tokens while a character is incomplete; what is left of one at
+     * the end comes with no tokens. The token that ends an answer is not among them.
+     *
+     * @property first index of the first of these tokens in the answer.
+     * @property nanos when each token was available.
+     */
+    public class Tokens(
+        public val first: Int,
+        public val ids: IntArray,
+        public val nanos: LongArray,
+        public val text: String,
+    ) : GenerationEvent
+
+    /** The answer is complete. */
+    public data class Finished(
+        public val reason: FinishReason,
+        public val usage: Usage,
+        public val endNanos: Long,
+    ) : GenerationEvent
+
+    /** The request failed; text that came before stays valid. The engine is still usable. */
+    public data class Failed(public val error: EngineException) : GenerationEvent
+}
+
+/** Why an answer ended. */
+public enum class FinishReason {
+    /** The model ended it. */
+    STOP,
+
+    /** It reached its number of tokens, or the context window is full. */
+    LENGTH,
+
+    /** [ALCEngine.stop] ended it. */
+    CANCELLED,
+}
+
+/** What a request used, in tokens. [cachedTokens] of the [promptTokens] were not computed again. */
+public data class Usage(
+    public val promptTokens: Int,
+    public val cachedTokens: Int,
+    public val completionTokens: Int,
+)

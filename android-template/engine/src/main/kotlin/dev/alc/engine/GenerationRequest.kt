@@ -1,0 +1,68 @@
+package dev.alc.engine
+
+/**
+ * A request for one answer.
+ *
+ * @property conversation continues the conversation of this name, or starts it; its cache is
+ *   kept for the next request. Null answers once and keeps nothing.
+ * @property maxTokens the most tokens of the answer.
+ * @throws InvalidRequestException if [maxTokens] is not positive or the name is empty.
+ */
+public data class GenerationRequest(
+    public val prompt: Prompt,
+    public val conversation: String? = null,
+    public val maxTokens: Int = 256,
+    public val sampling: SamplingOptions = SamplingOptions(),
+    public val streaming: StreamingPolicy = StreamingPolicy.Slow(),
+) {
+    init {
+        if (maxTokens < 1) throw InvalidRequestException("maxTokens must be positive, not $maxTokens")
+        if (conversation != null && conversation.isEmpty()) {
+            throw InvalidRequestException("a conversation's name must not be empty")
+        }
+    }
+}
+
+/** What an answer follows. */
+public sealed interface Prompt {
+    /** New messages at the end of the conversation, rendered by the model's chat template. */
+    public data class Turn(public val messages: List<ChatMessage>) : Prompt
+
+    /**
+     * The whole conversation, earlier answers included, rendered by the model's chat template.
+     * Where it begins as the named conversation did, the cache is used.
+     */
+    public data class Chat(public val messages: List<ChatMessage>) : Prompt
+
+    /** Text at the end of the conversation, as it stands, without a template. */
+    public data class Text(public val text: String) : Prompt
+
+    /** Tokens at the end of the conversation. */
+    public class Tokens(public val ids: IntArray) : Prompt
+}
+
+/** What happens when the collector of a request is slower than the model. */
+public sealed interface StreamingPolicy {
+    /** The model waits as soon as [capacity] events are waiting. Each token is one event. */
+    public data class Slow(public val capacity: Int = 64) : StreamingPolicy {
+        init {
+            if (capacity < 1) throw InvalidRequestException("capacity must be positive, not $capacity")
+        }
+    }
+
+    /**
+     * Waiting tokens join into one event; the model waits as soon as [maxTokens] are waiting.
+     *
+     * @property intervalMillis the least time between two events with text, for a screen that is
+     *   drawn so often; 0 gives each as soon as it is asked for. The first comes at once.
+     */
+    public data class Coalesce(
+        public val intervalMillis: Long = 0,
+        public val maxTokens: Int = 4096,
+    ) : StreamingPolicy {
+        init {
+            if (intervalMillis < 0) throw InvalidRequestException("intervalMillis is negative")
+            if (maxTokens < 1) throw InvalidRequestException("maxTokens must be positive")
+        }
+    }
+}
