@@ -34,7 +34,14 @@ def prepare() -> Path:
     ):
         for name in PROGRAMS:
             step.update(f"compiling {name}")
-            argv: list[str | Path] = [compiler.program, "cc", *_FLAGS, f"{name}.c", "-o", Path(temporary) / name]
+            argv: list[str | Path] = [
+                compiler.program,
+                "cc",
+                *_FLAGS,
+                f"{name}.c",
+                "-o",
+                Path(temporary) / name,
+            ]
             process.run(argv, what=f"zig cc {name}.c", cwd=_SOURCES, timeout=600)
         _publish(Path(temporary), folder)
     return folder
