@@ -82,7 +82,12 @@ public class TVMModelLoader(
                 report(LoadStage.START, 0, 1)
                 val shape = shape()
                 val module = TVMModule(runtime, shape, machine, parameters)
-                onProgress(LoadProgress(LoadStage.START, 1, 1))
+                try {
+                    report(LoadStage.START, 1, 1)
+                } catch (failure: Throwable) {
+                    module.close()
+                    throw failure
+                }
                 return TVMLoadedModel(module, info(shape.kv, threads), shape, tokenizer, template)
             } catch (failure: Throwable) {
                 parameters.close()
@@ -217,8 +222,8 @@ public class TVMModelLoader(
 
         /** Tells how far it is; a good place to stop when nobody waits any more. */
         private fun report(stage: LoadStage, done: Long, total: Long) {
-            context.ensureActive()
             onProgress(LoadProgress(stage, done, total))
+            context.ensureActive()
         }
     }
 

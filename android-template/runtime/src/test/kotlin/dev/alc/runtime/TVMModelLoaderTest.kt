@@ -1,0 +1,235 @@
+package dev.alc.runtime
+
+import dev.alc.engine.Availability
+import dev.alc.engine.EngineException
+import dev.alc.engine.LoadOptions
+import dev.alc.engine.LoadProgress
+import dev.alc.engine.LoadStage
+import dev.alc.engine.ModelDamagedException
+import dev.alc.engine.ModelIncompatibleException
+import dev.alc.engine.ModelNotFoundException
+import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.cancel
+import kotlinx.coroutines.runBlocking
+import kotlinx.serialization.json.Json
+import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.JsonPrimitive
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import java.io.File
+
+/** Whole packages load from a folder or a stamp; everything else is refused by name. */
+class TVMModelLoaderTest {
+    @Test
+    fun `a folder loads and says what it is`() {
+        val stages = ArrayList<LoadProgress>()
+        val model = load(TestFiles.packageFolder().path) { stages += it }
+        model.use {
+            val runtime = TestFiles.runtime()
+            assertEquals("tvm ${runtime.version}", it.info.runtime)
+            assertEquals(runtime.abi, it.info.abi)
+            assertTrue(it.info.backend.startsWith("cpu "))
+            assertTrue(it.info.weightsBytes > 0)
+            assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * it.cache.capacityTokens)
+            assertTrue(it.tokenizer.vocabSize <= it.info.vocabSize)
+        }
+        assertEquals(LoadStage.entries.toList(), stages.map { it.stage }.distinct())
+        for ((_, reports) in stages.groupBy { it.stage }) {
+            assertEquals(reports.map { it.doneBytes }.sorted(), reports.map { it.doneBytes })
+            assertEquals(reports.last().totalBytes, reports.last().doneBytes)
+        }
+    }
+
+    @Test
+    fun `a deployment's stamp loads from blobs`() {
+        val source = TestFiles.packageFolder()
+        val stamp = File(TestFiles.temporaryFolder(), "model.json")
+        stamp.writeText(stampOf(source).toString())
+        load(stamp.path).use { assertEquals("0123abcd", it.info.packageId) }
+    }
+
+    @Test
+    fun `full hashes are checked where asked for`() {
+        val folder = TestFiles.altered()
+        load(folder.path, LoadOptions(verifyHashes = true)).close()
+        TestFiles.replace(File(folder, "params_shard_0.bin")) { bytes ->
+            bytes.also { it[bytes.size / 2] = (it[bytes.size / 2] + 1).toByte() }
+        }
+        load(folder.path).close()
+        refused<ModelDamagedException>("sha256", folder, LoadOptions(verifyHashes = true))
+    }
+
+    @Test
+    fun `a truncated file is refused`() {
+        val folder = TestFiles.altered()
+        TestFiles.replace(File(folder, "params_shard_0.bin")) { it.copyOf(it.size - 1) }
+        refused<ModelDamagedException>("bytes instead of", folder)
+    }
+
+    @Test
+    fun `a missing file is refused`() {
+        val folder = TestFiles.altered()
+        File(folder, "tensor-cache.json").delete()
+        refused<ModelNotFoundException>("tensor-cache.json", folder)
+        refused<ModelNotFoundException>("there is no model", File("/no/such/folder"))
+        refused<ModelNotFoundException>("package.json", TestFiles.temporaryFolder())
+    }
+
+    @Test
+    fun `a package of another TVM is refused`() {
+        val version = TestFiles.runtime().version
+        val folder = TestFiles.altered { it.replace(version, "0.1.0") }
+        refused<ModelIncompatibleException>("compiled by TVM 0.1.0", folder)
+    }
+
+    @Test
+    fun `a package without code for this ABI is refused`() {
+        val abi = TestFiles.runtime().abi
+        val folder = TestFiles.altered { it.replace("\"$abi\"", "\"riscv64\"") }
+        refused<ModelIncompatibleException>("it has code for", folder)
+    }
+
+    @Test
+    fun `code for another processor is refused`() {
+        val folder = TestFiles.altered {
+            it.replace("\"avx2\"", "\"quantum\"").replace("\"asimddp\"", "\"quantum\"")
+        }
+        refused<ModelIncompatibleException>("quantum", folder)
+    }
+
+    @Test
+    fun `another layout, schema or quantization is refused`() {
+        refused<ModelIncompatibleException>(
+            "layout",
+            TestFiles.altered { it.replace("rows8/1", "rows9/1") },
+        )
+        refused<ModelIncompatibleException>(
+            "schema",
+            TestFiles.altered { it.replace("harness.package/1", "harness.package/2") },
+        )
+        val quantization = TestFiles.open().use { it.info.quantization }
+        refused<ModelIncompatibleException>(
+            "quantization",
+            TestFiles.altered { it.replace("\"$quantization\"", "\"q3f16_1\"") },
+        )
+    }
+
+    @Test
+    fun `what is no description is damage`() {
+        for (text in listOf("", "[]", "{", "{\"schema\":\"harness.package/1\"}", "\u0000")) {
+            val problem = assertThrows(EngineException::class.java) {
+                load(TestFiles.altered { text }.path)
+            }
+            val expected = problem is ModelDamagedException || problem is ModelIncompatibleException
+            assertTrue("$problem", expected)
+        }
+    }
+
+    @Test
+    fun `a package cannot name files outside of its folder`() {
+        val folder = TestFiles.altered {
+            it.replace("\"params_shard_0.bin\"", "\"../params_shard_0.bin\"")
+        }
+        refused<ModelDamagedException>("must not name", folder)
+    }
+
+    @Test
+    fun `weights outside of their file are refused`() {
+        val folder = TestFiles.altered()
+        val index = File(folder, "tensor-cache.json")
+        val size = index.length()
+        TestFiles.replace(index) { bytes ->
+            val text = String(bytes)
+            val first = Regex("(?<=\"byteOffset\": )[1-9][0-9]*").find(text)!!
+            text.replaceRange(first.range, "9".repeat(first.value.length)).toByteArray()
+        }
+        assertEquals(size, index.length())
+        assertThrows(EngineException::class.java) { load(folder.path) }
+    }
+
+    @Test
+    fun `the library runs from a copy that nobody may write`() {
+        load(TestFiles.packageFolder().path).close()
+        val copies = TestFiles.codeCache.listFiles()!!.filter { it.name.endsWith("libmodel.so") }
+        assertTrue(copies.isNotEmpty())
+        for (copy in copies) {
+            val bits = java.nio.file.Files.getPosixFilePermissions(copy.toPath())
+            assertFalse(bits.any { it.name.endsWith("WRITE") })
+        }
+        assertTrue(TestFiles.codeCache.listFiles()!!.none { it.name.endsWith(".tmp") })
+    }
+
+    @Test
+    fun `a cancelled load stops and leaves nothing open`() {
+        for (stage in LoadStage.entries) {
+            assertThrows(CancellationException::class.java) {
+                runBlocking {
+                    val loader = TVMModelLoader(TestFiles.runtime(), TestFiles.codeCache)
+                    val scope = this
+                    val path = TestFiles.packageFolder().path
+                    loader.load(path, LoadOptions()) { if (it.stage == stage) scope.cancel() }.close()
+                    error("the load went on")
+                }
+            }
+        }
+        load(TestFiles.packageFolder().path).close()
+    }
+
+    @Test
+    fun `the strategy says what is missing`() {
+        val good = MLCInferenceStrategy(TestFiles.codeCache, TestFiles.libraryPath())
+        assertTrue(good.isAvailable() is Availability.Available)
+        assertEquals("alc", good.name)
+        val noCache = MLCInferenceStrategy(File("/dev/null/x"), TestFiles.libraryPath())
+        val missing = (noCache.isAvailable() as Availability.Unavailable).missing
+        assertTrue("$missing", missing.single().startsWith("a code cache"))
+    }
+
+    private fun load(
+        path: String,
+        options: LoadOptions = LoadOptions(),
+        onProgress: (LoadProgress) -> Unit = {},
+    ) = runBlocking {
+        TVMModelLoader(TestFiles.runtime(), TestFiles.codeCache).load(path, options, onProgress)
+    }
+
+    private inline fun <reified T : EngineException> refused(
+        part: String,
+        folder: File,
+        options: LoadOptions = LoadOptions(),
+    ) {
+        TestFiles.runtime()
+        val problem = assertThrows(T::class.java) { load(folder.path, options).close() }
+        assertTrue(problem.message, part in problem.message!!)
+    }
+
+    private fun stampOf(folder: File): JsonObject {
+        val description = Json.parseToJsonElement(File(folder, "package.json").readText())
+        val listed = (description as JsonObject)["files"] as JsonObject
+        fun placed(name: String, size: JsonPrimitive, sha256: JsonPrimitive) = JsonObject(
+            mapOf(
+                "path" to JsonPrimitive(File(folder, name).path),
+                "size" to size,
+                "sha256" to sha256,
+            ),
+        )
+        val files = listed.mapValues { (name, facts) ->
+            facts as JsonObject
+            placed(name, facts["size"] as JsonPrimitive, facts["sha256"] as JsonPrimitive)
+        } + ("package.json" to placed(
+            "package.json",
+            JsonPrimitive(File(folder, "package.json").length()),
+            JsonPrimitive("0".repeat(64)),
+        ))
+        return JsonObject(
+            mapOf(
+                "schema" to JsonPrimitive("harness.installed-model/1"),
+                "package" to JsonPrimitive("0123abcd"),
+                "files" to JsonObject(files),
+            ),
+        )
+    }
+}

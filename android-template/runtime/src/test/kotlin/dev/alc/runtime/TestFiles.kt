@@ -1,0 +1,70 @@
+package dev.alc.runtime
+
+import dev.alc.engine.LoadOptions
+import dev.alc.engine.LoadedModel
+import kotlinx.coroutines.runBlocking
+import org.junit.Assume.assumeTrue
+import java.io.File
+import java.nio.file.Files
+
+/**
+ * The native library and the package that tests run with: the system properties `alc.runtime`
+ * and `alc.package`, or the environment's `ALC_RUNTIME` and `ALC_PACKAGE`. Without them, tests
+ * that need them are skipped.
+ */
+internal object TestFiles {
+    private val library = setting("alc.runtime", "ALC_RUNTIME")
+    private val folder = setting("alc.package", "ALC_PACKAGE")
+
+    /** Libraries that tests load are copied here. */
+    val codeCache: File by lazy { temporaryFolder() }
+
+    fun runtime(): TVMRuntime {
+        assumeTrue("no native library was given (ALC_RUNTIME)", library != null)
+        return TVMRuntime.load(library)
+    }
+
+    fun packageFolder(): File {
+        runtime()
+        assumeTrue("no model package was given (ALC_PACKAGE)", folder != null)
+        return File(folder!!)
+    }
+
+    fun libraryPath(): String {
+        runtime()
+        return library!!
+    }
+
+    fun open(path: File = packageFolder(), options: LoadOptions = LoadOptions()): LoadedModel =
+        runBlocking { TVMModelLoader(runtime(), codeCache).load(path.path, options) }
+
+    /** A copy of the package, of which [change] may alter `package.json`; weights are linked. */
+    fun altered(change: (String) -> String = { it }): File {
+        val target = temporaryFolder()
+        val source = packageFolder()
+        for (file in source.walkTopDown().filter { it.isFile }) {
+            val copy = File(target, file.relativeTo(source).path)
+            copy.parentFile.mkdirs()
+            if (file.name == ModelFiles.DESCRIPTION) {
+                copy.writeText(change(file.readText()))
+            } else {
+                Files.createSymbolicLink(copy.toPath(), file.toPath().toRealPath())
+            }
+        }
+        return target
+    }
+
+    /** Puts a changed copy in the place of a linked file. */
+    fun replace(file: File, change: (ByteArray) -> ByteArray) {
+        val bytes = file.readBytes()
+        file.delete()
+        file.writeBytes(change(bytes))
+    }
+
+    fun temporaryFolder(): File = Files.createTempDirectory("alc-test").toFile().apply {
+        Runtime.getRuntime().addShutdownHook(Thread { deleteRecursively() })
+    }
+
+    private fun setting(property: String, variable: String): String? =
+        System.getProperty(property) ?: System.getenv(variable)
+}
