@@ -176,15 +176,13 @@ async def _track(stream: Stream) -> None:
 def free_port(preferred: int | None, *, first: int = 5600, last: int = 5999) -> int:
     """A port for the phone, outside the range (5555-5585) that adb scans for emulators."""
     start = first + os.getpid() % (last - first)
-    candidates = [*range(start, last), *range(first, start)]
+    candidates: list[int] = [*range(start, last), *range(first, start)]
     if preferred is not None:
         candidates.insert(0, preferred)
     for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+            with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+                return port
     raise OSError(f"no free port between {first} and {last}")

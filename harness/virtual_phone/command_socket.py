@@ -62,10 +62,10 @@ class CommandServer:
 async def _receive(link: socket.socket, descriptors: list[int]) -> list[str] | None:
     """The strings of a call; its descriptors are added to `descriptors`."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
-    loop.add_reader(link, lambda: readable.done() or readable.set_result(None))
+    readable = asyncio.Event()
+    loop.add_reader(link, readable.set)
     try:
-        await readable
+        await readable.wait()
     finally:
         loop.remove_reader(link)
     data, ancillary, _flags, _address = link.recvmsg(_FIRST_READ, socket.CMSG_SPACE(12))

@@ -46,6 +46,7 @@ from harness.virtual_phone.system import System
 STATE_SCHEMA = "harness.phone/1"
 STATE = "phone.json"
 CONTROL = "control"
+PORT = "port"
 THREADS = 64
 MEMORY_SECONDS = 1.0
 REBOOT_SECONDS = 0.5
@@ -237,6 +238,7 @@ class PhoneDaemon:
             "abi": str(self._settings.parts.abi),
             "pid": os.getpid(),
         }
+        files.write_text(self._settings.folder / PORT, str(self._port))
         files.write_json(self._settings.folder / STATE, state)
 
     # control

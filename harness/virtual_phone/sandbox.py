@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import process
 from harness.errors import DeviceError, HarnessError, MissingTool
 
 SHELL_UID = 2000
@@ -190,12 +191,21 @@ def explain(message: str) -> HarnessError:
     )
 
 
-def check(programs: Path) -> None:
-    """Raise `HarnessError` with the remedy if this system refuses the namespaces."""
+def check() -> str:
+    """What this system's sandbox is made of.
+
+    Raises `HarnessError` with the remedy if the namespaces are refused.
+    """
     argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--net", "--fork", "true"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    try:
+        done = process.run(argv, check=False, timeout=20)
+    except HarnessError as failure:
+        raise MissingTool(
+            "unshare was not found", cause=failure.cause, remedy="sudo apt install util-linux"
+        ) from failure
+    if done.code != 0:
         raise explain(done.stderr.strip())
+    return "user namespaces"
 
 
 def _setting(name: str) -> str:
