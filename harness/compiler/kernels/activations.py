@@ -22,7 +22,7 @@ def quantize(isa: Isa, k: int, *, tokens: int | None, dtype: str = "float32") ->
         out = _outputs(n, k)
         with ir.loop(n, parallel=tokens is None) as token, ir.loop(k // GROUP) as group:
             values = ir.to_f32(ir.load(x, GROUP, token, group * GROUP), dtype, GROUP)
-            _quantize_group(out, token, group, T.bind(values))
+            _quantize_group(out, token, group, ir.hold(values, GROUP))
 
     return ir.function("quantize", emit)
 
@@ -40,7 +40,7 @@ def rms_norm_quantize(isa: Isa, k: int, eps: float, *, tokens: int | None) -> Pr
             factor = _rms_factor(x, token, k, eps)
             with ir.loop(k // GROUP) as group:
                 values = _normalised(x, weight, factor, token, group)
-                _quantize_group(out, token, group, T.bind(values))
+                _quantize_group(out, token, group, ir.hold(values, GROUP))
 
     return ir.function("rms_norm_quantize", emit)
 
@@ -83,7 +83,7 @@ def _rms_factor(x: Buffer, token: Expr, k: int, eps: float) -> Expr:
         values = T.bind(ir.load(x, GROUP, token, group * GROUP))
         ir.store(squares, ir.load(squares, GROUP, 0) + values * values, GROUP, 0)
     mean = ir.fold(ir.load(squares, GROUP, 0), GROUP, ir.add) / T.float32(k)
-    return T.bind(T.float32(1.0) / T.sqrt(mean + T.float32(eps)))
+    return ir.hold(T.float32(1.0) / T.sqrt(mean + T.float32(eps)))
 
 
 def _normalised(x: Buffer, weight: Buffer, factor: Expr, token: Expr, group: Expr) -> Expr:
@@ -97,10 +97,11 @@ def _quantize_group(
     q, scale, total = out
     largest = ir.fold(T.abs(values), GROUP, T.max)
     inverse = T.Select(largest > T.float32(SMALLEST), T.float32(QMAX) / largest, T.float32(0.0))
-    rounded = T.nearbyint(values * ir.splat(T.bind(inverse), GROUP))
-    ints = T.bind(T.Cast(f"int32x{GROUP}", rounded))
-    step = T.bind(largest * T.float32(1 / QMAX))
-    words = T.reinterpret(f"int32x{GROUP // 4}", T.Cast(f"int8x{GROUP}", ints))
+    rounded = ir.hold(T.nearbyint(values * ir.splat(ir.hold(inverse), GROUP)), GROUP)
+    step = ir.hold(largest * T.float32(1 / QMAX))
+    words = T.Cast(f"int8x{GROUP}", T.Cast(f"int32x{GROUP}", rounded))
+    words = T.reinterpret(f"int32x{GROUP // 4}", words)
     ir.store(q, words, GROUP // 4, token, group * (GROUP // 4))
     ir.store(scale, step, 1, token, group)
-    ir.store(total, step * T.Cast("float32", ir.fold(ints, GROUP, ir.add)), 1, token, group)
+    # The sum of 32 small integers is exact in float32.
+    ir.store(total, step * ir.fold(rounded, GROUP, ir.add), 1, token, group)

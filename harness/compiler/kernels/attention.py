@@ -95,15 +95,15 @@ def decode(heads: Heads) -> PrimFunc:
         tiles = -(-heads.group // width)
 
         with ir.loop(batch) as sequence:
-            begin = T.bind(indptr[sequence])
-            length = T.bind(_length(indptr, last, sequence))
+            begin = ir.index(indptr[sequence])
+            length = ir.index(_length(indptr, last, sequence))
 
             def tile(task: Expr) -> None:
-                head, first = T.bind(task // tiles), T.bind(task % tiles * width)
+                head, first = ir.index(task // tiles), ir.index(task % tiles * width)
                 inside = [T.min(first + i, T.int32(heads.group - 1)) for i in range(width)]
                 rows = _Rows(
                     [sequence] * width,
-                    [T.bind(head * heads.group + i) for i in inside],
+                    [ir.index(head * heads.group + i) for i in inside],
                     [length] * width,
                 )
                 _tile(heads, output, rows, _paged(pages, values, begin, head), masked=False)
@@ -133,8 +133,8 @@ def prefill_paged(heads: Heads) -> PrimFunc:
         output = _Output(q, out, lse, _scalars())
 
         with ir.loop(batch) as sequence:
-            begin = T.bind(indptr[sequence])
-            length = T.bind(_length(indptr, last, sequence))
+            begin = ir.index(indptr[sequence])
+            length = ir.index(_length(indptr, last, sequence))
 
             def keys(head: Expr) -> _Keys:
                 return _paged(pages, values, begin, head)
@@ -163,12 +163,12 @@ def prefill_ragged(heads: Heads) -> PrimFunc:
         output = _Output(q, out, lse, _scalars())
 
         with ir.loop(batch) as sequence:
-            begin = T.bind(kv_indptr[sequence])
-            length = T.bind(kv_indptr[sequence + 1] - begin)
+            begin = ir.index(kv_indptr[sequence])
+            length = ir.index(kv_indptr[sequence + 1] - begin)
 
             def keys(head: Expr) -> _Keys:
                 def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
-                    first = T.bind(begin + block * PAGE)
+                    first = ir.index(begin + block * PAGE)
                     return lambda which, key, lanes, column: ir.load(
                         (k, v)[which], lanes, first + key, head, column
                     )
@@ -200,7 +200,7 @@ def _length(indptr: Buffer, last: Buffer, sequence: Expr) -> Expr:
 
 def _paged(pages: Buffer, values: Buffer, begin: Expr, head: Expr) -> _Keys:
     def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
-        page = T.bind(values[begin + block])
+        page = ir.index(values[begin + block])
         return lambda which, key, lanes, column: ir.load(
             pages, lanes, page, which, head, key, column
         )
@@ -226,19 +226,19 @@ def _prefill(
     keys: Callable[[Expr], _Keys],
 ) -> None:
     width = 4
-    q_begin = T.bind(q_indptr[sequence])
-    tokens = T.bind(q_indptr[sequence + 1] - q_begin)
-    count = T.bind(tokens * heads.group)
-    tiles = T.bind((count + (width - 1)) // width)
+    q_begin = ir.index(q_indptr[sequence])
+    tokens = ir.index(q_indptr[sequence + 1] - q_begin)
+    count = ir.index(tokens * heads.group)
+    tiles = ir.index((count + (width - 1)) // width)
 
     def tile(task: Expr) -> None:
-        head, first = T.bind(task // tiles), T.bind(task % tiles * width)
-        flat = [T.bind(T.min(first + i, count - 1)) for i in range(width)]
-        inside = [T.bind(i // heads.group) for i in flat]
+        head, first = ir.index(task // tiles), ir.index(task % tiles * width)
+        flat = [ir.index(T.min(first + i, count - 1)) for i in range(width)]
+        inside = [ir.index(i // heads.group) for i in flat]
         rows = _Rows(
-            [T.bind(q_begin + i) for i in inside],
-            [T.bind(head * heads.group + i % heads.group) for i in flat],
-            [T.bind(T.if_then_else(causal > 0, length - tokens + i + 1, length)) for i in inside],
+            [ir.index(q_begin + i) for i in inside],
+            [ir.index(head * heads.group + i % heads.group) for i in flat],
+            [ir.index(T.if_then_else(causal > 0, length - tokens + i + 1, length)) for i in inside],
         )
         _tile(heads, output, rows, keys(head), masked=True)
 
@@ -255,7 +255,7 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
     query = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
     result = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
     highest, total = ir.stack(width), ir.stack(width)
-    factor = ir.splat(T.bind(output.scale * T.float32(ir.LOG2_E)), _LANES)
+    factor = ir.splat(ir.hold(output.scale * T.float32(ir.LOG2_E)), _LANES)
     for i in range(width):
         for piece, (at, n) in enumerate(_pieces(size)):
             with ir.loop(n // _LANES) as step:
@@ -269,18 +269,18 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
 
     limit = rows.limit[-1]
     with ir.loop((limit + (PAGE - 1)) // PAGE) as block:
-        at = T.bind(block * PAGE)
-        count = T.bind(T.min(limit - at, T.int32(PAGE)))
+        at = ir.index(block * PAGE)
+        count = ir.index(T.min(limit - at, T.int32(PAGE)))
         load = keys.start_block(block)
         score = ir.stack(PAGE * width)
         _scores(heads, rows, query, load, score, at, count, masked)
         keep = _softmax(score, highest, total, width)
         _values(heads, load, score, result, keep, count)
 
-    sums = T.bind(T.max(ir.load(total, width, 0), ir.const(1e-37, width)))
+    sums = ir.hold(T.max(ir.load(total, width, 0), ir.const(1e-37, width)), width)
     for i in range(width):
-        one = T.bind(T.Shuffle([sums], [i]) if width > 1 else sums)
-        inverse = ir.splat(T.bind(T.float32(1.0) / one), _LANES)
+        one = ir.hold(T.Shuffle([sums], [i]) if width > 1 else sums)
+        inverse = ir.splat(ir.hold(T.float32(1.0) / one), _LANES)
         for piece, (start, n) in enumerate(_pieces(size)):
             with ir.loop(n // _LANES) as step:
                 value = ir.load(result[i][piece], _LANES, step * _LANES) * inverse
@@ -311,7 +311,7 @@ def _scores(
             k = T.bind(ir.to_f32(load(0, key, _LANES, column), heads.dtype, _LANES))
             for i in range(width):
                 q = ir.load(query[i][column // _PIECE], _LANES, column % _PIECE)
-                sums[i] = T.bind(k * q if sums[i] is None else sums[i] + k * q)
+                sums[i] = k * q if sums[i] is None else sums[i] + k * q
         values = _across(sums)
         if masked:
             for i in range(width):
@@ -331,7 +331,8 @@ def _across(sums: list[Expr]) -> Expr:
     even, odd = [0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15]
 
     def pairwise(a: Expr, b: Expr) -> Expr:
-        return T.bind(T.Shuffle([a, b], even) + T.Shuffle([a, b], odd))
+        a, b = ir.hold(a, _LANES), ir.hold(b, _LANES)
+        return T.Shuffle([a, b], even) + T.Shuffle([a, b], odd)
 
     halves = pairwise(sums[0], sums[1])
     if len(sums) == 2:
@@ -340,34 +341,27 @@ def _across(sums: list[Expr]) -> Expr:
     else:
         halves = pairwise(halves, pairwise(sums[2], sums[3]))
         low, high = [0, 1, 2, 3], [4, 5, 6, 7]
-    return T.bind(T.Shuffle([halves], low) + T.Shuffle([halves], high))
+    halves = ir.hold(halves, _LANES)
+    return ir.hold(T.Shuffle([halves], low) + T.Shuffle([halves], high), len(sums))
 
 
 def _softmax(score: Buffer, highest: Buffer, total: Buffer, width: int) -> Expr:
     """Turn a block's scores into weights; returns the factor for what was summed before."""
     values = [ir.load(score, width, key * width) for key in range(PAGE)]
     old = T.bind(ir.load(highest, width, 0))
-    while len(values) > 1:
-        values = [T.bind(T.max(a, b)) for a, b in zip(values[::2], values[1::2], strict=True)]
-    new = T.bind(T.max(old, values[0]))
+    new = ir.hold(T.max(old, ir.tree(values, T.max)), width)
     keep = ir.exp2(old - new, width)
     ir.store(highest, new, width, 0)
     if width == 1:
         repeat = ir.splat(new, _LANES)
     else:
-        repeat = T.bind(T.Shuffle([new] * (_LANES // width), [*range(_LANES)]))
+        repeat = ir.hold(T.Shuffle([new] * (_LANES // width), [*range(_LANES)]), _LANES)
     parts = []
     for at in range(0, PAGE * width, _LANES):
         weights = ir.exp2(ir.load(score, _LANES, at) - repeat, _LANES)
         ir.store(score, weights, _LANES, at)
         parts.append(weights)
-    while len(parts) > 1:
-        parts = [T.bind(a + b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    lanes, part = _LANES, parts[0]
-    while lanes > width:
-        lanes //= 2
-        halves = [T.Shuffle([part], [*range(i, i + lanes)]) for i in (0, lanes)]
-        part = T.bind(halves[0] + halves[1])
+    part = ir.fold(ir.tree(parts), _LANES, ir.add, to=width)
     ir.store(total, ir.load(total, width, 0) * keep + part, width, 0)
     return keep
 
@@ -383,7 +377,7 @@ def _values(
     """Add a block's weighted values to what was summed before."""
     width = len(result)
     chunks = 2 if heads.size % (2 * _LANES) == 0 else 1
-    kept = [T.bind(T.Shuffle([keep], [i]) if width > 1 else keep) for i in range(width)]
+    kept = [ir.hold(T.Shuffle([keep], [i]) if width > 1 else keep) for i in range(width)]
     for piece, (start, n) in enumerate(_pieces(heads.size)):
         with ir.loop(n // (chunks * _LANES)) as step:
             columns = [(step * chunks + c) * _LANES for c in range(chunks)]

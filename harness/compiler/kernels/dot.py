@@ -60,11 +60,11 @@ def dot(isa: Isa, fmt: WeightFormat, weights: list[Expr], values: list[Expr]) ->
     if fmt is WeightFormat.Q8_0:
         # The instruction multiplies unsigned by signed bytes and saturates pairs at 32767: with
         # |w| <= 128 on the one side and +-x, |x| <= 127, on the other a pair is at most 32512.
-        return _tree(
+        return ir.tree(
             [_pairs(_multiply(_sign(w, w), _sign(x, w))) for w, x in _zip(weights, values)]
         )
     # A nibble is at most 15, so eight pairs are at most 8 * 2 * 15 * 127 = 30480.
-    return _pairs(_tree([_multiply(w, x) for w, x in _zip(weights, values)]))
+    return _pairs(ir.tree([_multiply(w, x) for w, x in _zip(weights, values)]))
 
 
 def _zip(weights: list[Expr], values: list[Expr]) -> list[tuple[Expr, Expr]]:
@@ -82,9 +82,3 @@ def _pairs(values: Expr) -> Expr:
 
 def _sign(value: Expr, sign: Expr) -> Expr:
     return T.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.psign.b", value, sign)
-
-
-def _tree(values: list[Expr]) -> Expr:
-    while len(values) > 1:
-        values = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0]

@@ -27,8 +27,8 @@ def embedding(isa: Isa, fmt: WeightFormat, rows: int, k: int, *, tokens: int | N
         ids = ir.argument("ids", (n,), "int32")
         y = ir.argument("y", (n, k), "float32")
         with ir.loop(n) as token:
-            row = T.bind(T.max(T.min(ids[token], T.int32(rows - 1)), T.int32(0)))
-            block, lane = T.bind(row // ROWS), T.bind(row % ROWS)
+            row = ir.index(T.max(T.min(ids[token], T.int32(rows - 1)), T.int32(0)))
+            block, lane = ir.index(row // ROWS), ir.index(row % ROWS)
             with ir.loop(k // GROUP) as group:
                 if fmt is WeightFormat.F32:
                     with ir.loop(GROUP) as i:
@@ -54,7 +54,7 @@ def _group(
     if fmt.has_minimum:
         offset = T.bind(ir.to_f32(weight[2][block, group, lane], fmt.scale_dtype, 1))
     else:
-        offset = T.bind(scale * T.float32(0 if fmt is WeightFormat.Q8_0 else -SYMMETRIC_ZERO))
+        offset = ir.hold(scale * T.float32(0 if fmt is WeightFormat.Q8_0 else -SYMMETRIC_ZERO))
     with ir.loop(fmt.bits) as chunk:
         word = T.bind(weight[0][block, group, chunk * ROWS + lane])
         first = group * GROUP + chunk * (GROUP // fmt.bits)

@@ -2,7 +2,8 @@
 
 The kernels are written with the builder and not as TVMScript text, so that plain Python unrolls
 tiles and picks lanes: one source serves every instruction set. A statement is emitted where it is
-called; an expression is emitted once if it is bound, else wherever it is used.
+called; an expression is emitted wherever it is used. `T.bind` names what reads memory; TVM's
+simplifier undoes it for a pure expression, so what is used more than once is put on `hold`.
 """
 
 from __future__ import annotations
@@ -55,17 +56,29 @@ def stack(size: int, dtype: str = "float32") -> Buffer:
     return T.alloc_buffer((size,), dtype)
 
 
-def load(buffer: Buffer, lanes: int, *index: Any) -> Expr:
-    """`lanes` neighbours of the last dimension, beginning at `index`."""
+def hold(value: Expr, lanes: int = 1, dtype: str = "float32") -> Expr:
+    """An expression computed here, once: LLVM makes a register of its place on the stack."""
+    buffer = stack(lanes, dtype)
+    store(buffer, value, lanes, 0)
+    return load(buffer, lanes, 0)
+
+
+def index(value: Expr) -> Expr:
+    """A 32-bit integer on `hold`."""
+    return hold(value, 1, "int32")
+
+
+def load(buffer: Buffer, lanes: int, *at: Any) -> Expr:
+    """`lanes` neighbours of the last dimension, beginning at `at`."""
     if lanes == 1:
-        return buffer[index]
-    return buffer[(*index[:-1], T.ramp(index[-1], 1, lanes))]
+        return buffer[at]
+    return buffer[(*at[:-1], T.ramp(at[-1], 1, lanes))]
 
 
-def store(buffer: Buffer, value: Expr, lanes: int, *index: Any) -> None:
-    """Store a vector of `lanes` neighbours of the last dimension, beginning at `index`."""
-    last = index[-1] if lanes == 1 else T.ramp(index[-1], 1, lanes)
-    T.buffer_store(buffer, value, [*index[:-1], last])
+def store(buffer: Buffer, value: Expr, lanes: int, *at: Any) -> None:
+    """Store a vector of `lanes` neighbours of the last dimension, beginning at `at`."""
+    last = at[-1] if lanes == 1 else T.ramp(at[-1], 1, lanes)
+    T.buffer_store(buffer, value, [*at[:-1], last])
 
 
 def splat(value: Expr, lanes: int) -> Expr:
@@ -93,13 +106,14 @@ def vector(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 
-def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr]) -> Expr:
-    """Combine all lanes (a power of two) of a vector into one value, halving it each time."""
-    while lanes > 1:
+def fold(value: Expr, lanes: int, combine: Callable[[Expr, Expr], Expr], *, to: int = 1) -> Expr:
+    """Combine the lanes (a power of two) of a float32 vector into `to`, halving it each time."""
+    value = hold(value, lanes)
+    while lanes > to:
         lanes //= 2
         low = T.Shuffle([value], list(range(lanes)))
         high = T.Shuffle([value], list(range(lanes, 2 * lanes)))
-        value = T.bind(combine(low, high))
+        value = hold(combine(low, high), lanes)
     return value
 
 
@@ -107,11 +121,18 @@ def add(a: Expr, b: Expr) -> Expr:
     return a + b
 
 
+def tree(values: list[Expr], combine: Callable[[Expr, Expr], Expr] = add) -> Expr:
+    """Combine expressions (a power of two of them) pair by pair."""
+    while len(values) > 1:
+        values = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
 @contextmanager
 def loop(count: Any, *, parallel: bool = False) -> Iterator[Expr]:
     """Emit a loop over 0..count-1; a parallel one hands each thread one run of iterations."""
-    with T.parallel(0, count) if parallel else T.serial(0, count) as index:
-        yield index
+    with T.parallel(0, count) if parallel else T.serial(0, count) as i:
+        yield i
 
 
 def tiles(tokens: int | None, n: Expr, size: int, emit: Callable[[Expr, int], None]) -> None:
@@ -131,15 +152,15 @@ def exp2(x: Expr, lanes: int) -> Expr:
     x = i + f with an integer i and f in [-0.5, 0.5]: 2^i goes straight into the exponent bits,
     2^f is the Taylor polynomial of degree 7, whose first missing term is below 2e-9.
     """
-    x = T.bind(T.max(T.min(x, const(126.0, lanes)), const(-126.0, lanes)))
-    whole = T.bind(T.nearbyint(x))
-    rest = T.bind(x - whole)
+    x = hold(T.max(T.min(x, const(126.0, lanes)), const(-126.0, lanes)), lanes)
+    whole = hold(T.nearbyint(x), lanes)
+    rest = hold(x - whole, lanes)
     power = const(_EXP2_TERMS[-1], lanes)
     for term in reversed(_EXP2_TERMS[:-1]):
         power = power * rest + const(term, lanes)
     bits = T.Cast(vector("int32", lanes), whole) + splat(T.int32(127), lanes)
     bits = T.shift_left(bits, splat(T.int32(23), lanes))
-    return T.bind(power * T.reinterpret(vector("float32", lanes), bits))
+    return hold(power * T.reinterpret(vector("float32", lanes), bits), lanes)
 
 
 LN2 = 0.6931471805599453

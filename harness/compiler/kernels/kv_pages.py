@@ -62,7 +62,7 @@ def split_rotary(heads: Heads, frequencies: Sequence[float]) -> PrimFunc:
             used = T.Select(apply_rope > 0, positions[index], T.int32(0))
             position = T.bind(T.Cast("float32", used))
             with ir.loop(half) as i:
-                angle = T.bind(position * rate[i])
+                angle = ir.hold(position * rate[i])
                 ir.store(turn[0], T.cos(angle), 1, i)
                 ir.store(turn[1], T.sin(angle), 1, i)
             with ir.loop(heads.query) as head:
@@ -118,8 +118,8 @@ def merge_state(heads: Heads) -> PrimFunc:
                 a, b = T.bind(lse[index, head]), T.bind(other_lse[index, head])
                 highest = T.bind(T.max(a, b))
                 a, b = ir.exp2(a - highest, 1), ir.exp2(b - highest, 1)
-                total = T.bind(a + b)
-                mine, others = T.bind(a / total), T.bind(b / total)
+                total = ir.hold(a + b)
+                mine, others = ir.hold(a / total), ir.hold(b / total)
                 with ir.loop(heads.size // _LANES) as step:
                     column = step * _LANES
                     values = [

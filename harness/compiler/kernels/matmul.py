@@ -183,7 +183,7 @@ def _sums_f32(
         value = ir.load(some[0], lanes, 0)
         for one in some[1:]:
             value = value + ir.load(one, lanes, 0)
-        return T.bind(value)
+        return ir.hold(value, lanes)
 
     return [[total(some) for some in row] for row in sums]
 

@@ -1,0 +1,126 @@
+"""Rounding of activations and RMS normalisation, against numpy."""
+
+import numpy as np
+import pytest
+
+from harness.compiler.kernels import activations
+
+U = 2.0**-24
+"""The unit roundoff of float32: a rounded result is off by at most U times its magnitude."""
+K = 96
+EPS = 1e-5
+
+
+@pytest.fixture(scope="module")
+def kernels(isa, build):
+    functions = {}
+    for tokens, name in ((1, "one"), (None, "many")):
+        functions |= {
+            f"quantize_{name}": activations.quantize(isa, K, tokens=tokens),
+            f"quantize_f16_{name}": activations.quantize(isa, K, tokens=tokens, dtype="float16"),
+            f"norm_{name}": activations.rms_norm(isa, K, EPS, tokens=tokens),
+            f"norm_quantize_{name}": activations.rms_norm_quantize(isa, K, EPS, tokens=tokens),
+        }
+    return build(functions)
+
+
+def outputs(n):
+    return (
+        np.full((n, K // 4), 99, np.int32),
+        np.full((n, K // 32), np.nan, np.float32),
+        np.full((n, K // 32), np.nan, np.float32),
+    )
+
+
+def rounded(x):
+    """The definition, in float32 step by step: every bit is prescribed."""
+    groups = x.reshape(len(x), -1, 32).astype(np.float32)
+    largest = np.abs(groups).max(-1)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.where(
+            largest > np.float32(1e-30), np.float32(127) / largest, np.float32(0)
+        ).astype(np.float32)
+    q = np.rint(groups * inverse[..., None]).astype(np.int8)
+    scale = largest * np.float32(1 / 127)
+    total = scale * q.astype(np.int32).sum(-1).astype(np.float32)
+    return q.reshape(len(x), -1).view(np.int32), scale, total
+
+
+def extreme_rows():
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((7, K)).astype(np.float32)
+    rows[1] = 0
+    rows[2, :32] = 1e-40  # denormal
+    rows[2, 32:64] = 2e-30
+    rows[3] *= np.float32(1e38) / np.abs(rows[3]).max()
+    rows[4] = np.where(np.arange(K) % 2, 127, -127)  # every value at the end of the range
+    rows[5, :] = np.float32(0.5)
+    rows[5, 0] = 127  # 0.5 lies half-way between two integers
+    rows[6] = -0.0
+    return rows
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 7])
+def test_quantized_activations_are_the_definition_bit_for_bit(kernels, tokens):
+    rows = extreme_rows()
+    for first in range(0, len(rows) - tokens + 1):
+        x = rows[first : first + tokens].copy()
+        found = outputs(tokens)
+        kernels("quantize_one" if tokens == 1 else "quantize_many", x, *found)
+        for a, b in zip(found, rounded(x), strict=True):
+            assert (a == b).all()
+
+
+def test_float16_activations_are_quantized_alike(kernels):
+    x = np.random.default_rng(0).standard_normal((5, K)).astype(np.float16)
+    found = outputs(5)
+    kernels("quantize_f16_many", x, *found)
+    for a, b in zip(found, rounded(x), strict=True):
+        assert (a == b).all()
+
+
+def normalised(x, weight):
+    wide = x.astype(np.float64)
+    return wide / np.sqrt((wide**2).mean(-1, keepdims=True) + EPS) * weight
+
+
+# The sum of squares adds K/32 terms a lane and five levels of lanes, each off by U; the root halves
+# that; mean, eps, root, inverse and two products add one U each.
+NORM_ERROR = ((K / 32 + 6) / 2 + 6) * U
+
+
+@pytest.mark.parametrize("tokens", [1, 6])
+def test_rms_norm_is_within_the_error_of_its_roundings(kernels, tokens):
+    rng = np.random.default_rng(1)
+    x = (rng.standard_normal((tokens, K)) * 10.0 ** rng.integers(-4, 5, (tokens, 1))).astype("f4")
+    x[-1, 5:] = 0
+    weight = rng.standard_normal(K).astype(np.float32)
+    y = np.full_like(x, np.nan)
+    kernels("norm_one" if tokens == 1 else "norm_many", x, weight, y)
+    expected = normalised(x, weight)
+    assert (np.abs(y - expected) <= NORM_ERROR * np.abs(expected)).all()
+
+
+def test_rms_norm_of_zeros_is_zeros(kernels):
+    y = np.full((1, K), np.nan, np.float32)
+    kernels("norm_one", np.zeros((1, K), np.float32), np.ones(K, np.float32), y)
+    assert not y.any()
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_norm_and_rounding_in_one_equal_the_two_steps(kernels, tokens):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((tokens, K)).astype(np.float32)
+    weight = rng.standard_normal(K).astype(np.float32)
+    suffix = "one" if tokens == 1 else "many"
+    y = np.empty_like(x)
+    kernels(f"norm_{suffix}", x, weight, y)
+    found = outputs(tokens)
+    kernels(f"norm_quantize_{suffix}", x, weight, *found)
+    for a, b in zip(found, rounded(y), strict=True):
+        assert (a == b).all()
+
+
+def test_a_size_that_is_no_multiple_of_32_is_refused(isa):
+    with pytest.raises(ValueError, match="groups of 32"):
+        activations.quantize(isa, 40, tokens=1)
