@@ -161,14 +161,27 @@ class AdbLink:
         while True:
             try:
                 self._adb.start_server()
-                if ":" in self._serial:  # over TCP; a new server does not know of it
-                    server.query(self._adb.server_port, f"host:connect:{self._serial}")
+                self._connect()
                 self.shell(["true"], timeout=CONNECT_SECONDS)
                 return
             except (HarnessError, server.Broken, server.Refused, TimeoutError) as problem:
                 if time.monotonic() >= limit:
                     raise self._gone(str(problem)) from problem
             time.sleep(0.5)
+
+    def _connect(self) -> None:
+        """Make the server connect to a device over TCP; a new server does not know of it.
+
+        A server that lost the connection calls the device offline and tries again every ten
+        seconds; told to forget it, it connects at once.
+        """
+        if ":" not in self._serial:
+            return
+        port = self._adb.server_port
+        listed = server.query(port, "host:devices")
+        if f"{self._serial}\toffline" in listed:
+            server.query(port, f"host:disconnect:{self._serial}")
+        server.query(port, f"host:connect:{self._serial}")
 
     def _start(self, command: str) -> ShellStream:
         return ShellStream(self._open(f"shell,v2,raw:{command}"))
