@@ -35,7 +35,7 @@ class CheckpointTensor:
     @property
     def kind(self) -> str:
         """The stored type by GGUF's name: F32, F16, Q4_1, Q8_0, ..."""
-        return self.source.type.name
+        return str(self.source.type.name)
 
     def stored(self) -> npt.NDArray[np.uint8]:
         """The bytes as stored, uint8 [rows, bytes of a row]."""

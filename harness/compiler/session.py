@@ -66,8 +66,8 @@ class Session:
         self.metadata = json.loads(str(self._vm["_metadata"]()))
         self._params = self._load(found.path)
         self._chunk = int(self.facts["prefill_chunk"])
-        sizes = (1, self.facts["context_window"], self._chunk)
-        sizes += (self.facts["kv_cache"]["page_size"], 0)
+        page, context = self.facts["kv_cache"]["page_size"], self.facts["context_window"]
+        sizes = (1, context, self._chunk, page, 0)
         shapes = [tvm.runtime.ShapeTuple([size]) for size in sizes]
         self._kv = self._vm["create_tir_paged_kv_cache"](*shapes)
         self._global = {

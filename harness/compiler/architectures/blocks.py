@@ -64,12 +64,24 @@ class Parameters:
 
     def variable(self) -> relax.Var:
         """A fresh argument."""
-        fields = [relax.TensorType(shape, dtype) for _, shape, dtype in self.specs]
-        return relax.Var("params", relax.TupleType(fields))
+        return relax.Var("params", relax.AnyType())
 
-    def index(self, name: str) -> int:
-        """Where the tensor of this name stands."""
-        return self._index[name]
+    def get(self, builder: relax.BlockBuilder, params: relax.Var, name: str) -> Expr:
+        """Emit the tensor of this name out of the argument.
+
+        The argument has no type of its own, else every call would check hundreds of tensors;
+        kernels check what they are given.
+        """
+        index = self._index[name]
+        _, shape, dtype = self.specs[index]
+        return builder.emit(
+            relax.call_pure_packed(
+                "vm.builtin.tuple_getitem",
+                params,
+                relax.prim_value(index),
+                ty_args=relax.TensorType(shape, dtype),
+            )
+        )
 
 
 class Blocks:
@@ -189,7 +201,7 @@ class Blocks:
         return [self._parameter(matrix.tensor(part.part)) for part in parts]
 
     def _parameter(self, name: str) -> Expr:
-        return self.builder.emit(relax.TupleGetItem(self.params, self.parameters.index(name)))
+        return self.parameters.get(self.builder, self.params, name)
 
 
 def _last_row(isa: Isa, features: int) -> tirx.PrimFunc:

@@ -8,6 +8,8 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from harness.compiler.passes.reuse import reuse_views
+
 
 def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
     """The passes of a model library, as `relax.build` takes them.
@@ -24,27 +26,28 @@ def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
+            relax.transform.CanonicalizeBindings(),
             relax.transform.StaticPlanBlockMemory(),
         ]
     )
+    # Nothing is freed before a function ends: its buffers share planned storage already.
     after = tvm.transform.Sequential(
         [
             relax.transform.LowerAllocTensor(),
-            relax.transform.KillAfterLastUse(),
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
+            reuse_views(),
             relax.transform.VMShapeLower(),
             relax.transform.AttachGlobalSymbol(),
         ]
     )
 
-    @tvm.transform.module_pass(opt_level=0, name="ModelLibrary")
     def run(module: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
         module = before(module)
         module["_metadata"] = _text_function(metadata(planned_bytes(module)))
         return after(module)
 
-    return run
+    return tvm.transform.module_pass(run, opt_level=0, name="ModelLibrary")
 
 
 def planned_bytes(module: tvm.IRModule) -> dict[str, int]:
