@@ -171,9 +171,11 @@ class Road:
         with self._named("test"):
             if self.retest:
                 return test(None)
-            return self._stage(
+            passed = self._stage(
                 "test", lambda: artifacts.produce(self.workspace, "test", inputs, test)
-            ).manifest["facts"]
+            )
+            facts: Mapping[str, Any] = passed.manifest["facts"]
+            return facts
 
     @cached_property
     def measure(self) -> Run:

@@ -14,11 +14,18 @@ busybox busybox-static is_the_virtual_phone's_shell
 unshare util-linux makes_the_virtual_phone's_sandbox
 "
 
+is_static() {
+  local path
+  path=$(command -v "$1") && ! ldd "$path" >/dev/null 2>&1
+}
+
 missing_packages() {
   printf '%s' "$NEEDED_PACKAGES" | while read -r what package why; do
     [ -n "$what" ] || continue
     case "$what" in
       /*) [ -e "$what" ] || echo "$package $why" ;;
+      # Debian's other busybox needs shared libraries, which the phone's root does not have.
+      busybox) is_static busybox || echo "$package $why" ;;
       *) command -v "$what" >/dev/null 2>&1 || echo "$package $why" ;;
     esac
   done

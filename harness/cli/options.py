@@ -84,7 +84,7 @@ def stage_command(stage: str, help: str) -> click.Command:
 
 def show_value(stage: str, value: Any, as_json: bool) -> None:
     """Print what a stage made: its path, or one document."""
-    content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else dict(value)  # type: ignore[arg-type, call-overload]
+    content = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else dict(value)  # type: ignore[arg-type]
     if as_json:
         print_json(f"harness.{stage}/1", **content)
     elif "path" in content:

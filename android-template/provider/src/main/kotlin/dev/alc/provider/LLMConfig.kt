@@ -1,0 +1,18 @@
+package dev.alc.provider
+
+/**
+ * Which model to run and what it may use.
+ *
+ * @property modelPath the package's folder, or the stamp file that a deployment wrote.
+ * @property maxMemoryMB the most MiB that weights and key/value cache may take together. The
+ *   app's own heap and the runtime's code are not counted.
+ * @property threads threads of one forward pass, 1 to 64.
+ * @property contextTokens tokens that all conversations together may hold; null takes the
+ *   model's context window.
+ */
+public data class LLMConfig(
+    public val modelPath: String,
+    public val maxMemoryMB: Int = 2048,
+    public val threads: Int = 2,
+    public val contextTokens: Int? = null,
+)
