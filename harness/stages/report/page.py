@@ -66,10 +66,10 @@ def _plot(draw: Any, prompt: PromptFigures, figures: Figures) -> str:
 
 def _tiles(figures: Figures) -> Iterator[Tile]:
     prompts = figures.prompts
-    note = "" if len(prompts) == 1 else f", median of {len(prompts)} prompts"
+    note = "" if len(prompts) == 1 else f"median of {len(prompts)}"
     yield Tile("Load", number(figures.load_ms), "ms")
     for name, unit, values in (
-        ("Time to first token", "ms", [prompt.ttft_ms for prompt in prompts]),
+        ("First token", "ms", [prompt.ttft_ms for prompt in prompts]),
         ("Prefill", "tok/s", [prompt.prefill_tok_s for prompt in prompts]),
         ("Decode", "tok/s", [prompt.decode_tok_s for prompt in prompts]),
         ("Decode p50", "ms", [prompt.decode_ms_p50 for prompt in prompts]),

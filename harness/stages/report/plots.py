@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from harness import stats
 from harness.stages.report.svg import Scale, element, label, points, ticks
 
-WIDTH, HEIGHT = 640.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 16.0, 24.0, 44.0
+WIDTH, HEIGHT = 480.0, 236.0
+LEFT, RIGHT, TOP, BOTTOM = 48.0, 34.0, 30.0, 44.0
+LINE_HEIGHT = 14.0
 # Beyond this a mark for each token is a smear; the line says it all.
 MAX_MARKS = 300
 MIN_BINS, MAX_BINS = 6, 40
@@ -20,7 +21,7 @@ def latency(intervals: Sequence[float], device: str) -> str:
     x = Scale(0.5, len(intervals) + 0.5, LEFT, WIDTH - RIGHT)
     y = Scale(0, max(intervals) * 1.08, HEIGHT - BOTTOM, TOP)
     line = [(x(number), y(ms)) for number, ms in enumerate(intervals, start=1)]
-    parts = [_rows(y), _columns(ticks(1, len(intervals), 10, whole=True), x)]
+    parts = [_rows(y), _columns(ticks(1, len(intervals), 8, whole=True), x)]
     parts.append(element("polyline", class_="line", points=points(line)))
     if len(intervals) <= MAX_MARKS:
         parts += [
@@ -52,7 +53,7 @@ def distribution(intervals: Sequence[float], device: str) -> str:
         counts[min(int((ms - edges[0]) / width), len(counts) - 1)] += 1
     x = Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
     y = Scale(0, max(counts) * 1.08, HEIGHT - BOTTOM, TOP)
-    parts = [_rows(y, whole=True), _columns(ticks(edges[0], edges[-1], 8), x)]
+    parts = [_rows(y, whole=True), _columns(ticks(edges[0], edges[-1], 6), x)]
     for number, count in enumerate(counts):
         low, high = edges[number], edges[number + 1]
         title = f"{count} tokens from {low:.2f} to {high:.2f} ms on a {device}"
@@ -125,17 +126,13 @@ def _columns(values: Sequence[float], scale: Scale) -> str:
 
 def _levels(intervals: Sequence[float], scale: Scale) -> list[str]:
     """Where half and 95 % of the intervals lie below."""
+    low, high = (scale(stats.percentile(intervals, percent)) for percent in (50, 95))
+    apart = max(0.0, LINE_HEIGHT - (low - high)) / 2
     parts = []
-    for percent in (50, 95):
-        at = scale(stats.percentile(intervals, percent))
+    for name, at, shift in (("p50", low, apart), ("p95", high, -apart)):
         parts.append(element("line", class_="level", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at))
-    for percent, above in ((50, 13.0), (95, -5.0)):
-        at = scale(stats.percentile(intervals, percent)) + above
-        parts.append(
-            element(
-                "text", class_="note", x=WIDTH - RIGHT, y=at, text_anchor="end", text=f"p{percent}"
-            )
-        )
+        beside = WIDTH - RIGHT + 6
+        parts.append(element("text", class_="note", x=beside, y=at + shift + 4, text=name))
     return parts
 
 

@@ -15,7 +15,7 @@ HEADERS = (
     "decode tok/s",
     "p50 ms",
     "p95 ms",
-    "PSS peak MB",
+    "PSS MB",
     "on",
 )
 
@@ -85,8 +85,8 @@ def printable(text: str) -> str:
 
 
 def _rich(figures: Figures, width: int) -> str:
-    from rich import box
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -94,9 +94,16 @@ def _rich(figures: Figures, width: int) -> str:
     screen = Console(file=stream, force_terminal=True, width=width, highlight=False)
     for prompt in figures.prompts:
         screen.print(Text(f"{prompt.id} > {printable(prompt.prompt)}", style="dim"))
-        screen.print(Text("\n".join(_indented(prompt.text)), style="bold"))
+        answer = Text(printable(prompt.text) or "(nothing)", style="bold")
+        screen.print(Padding(answer, (0, 0, 0, 5)))
         screen.print()
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title(figures)), title_justify="left")
+    table = Table(
+        box=None,
+        title=Text(title(figures), style="bold"),
+        title_justify="left",
+        header_style="dim",
+        padding=(0, 2, 0, 0),
+    )
     for position, header in enumerate(HEADERS):
         edge = position in (0, len(HEADERS) - 1)
         table.add_column(header, justify="left" if edge else "right")
