@@ -120,6 +120,8 @@ class AppProcess:
                 self.on_status(code, values)
         elif kind == FromApp.FINISH:
             self.outcome = Outcome(reader.integer(), reader.bundle(), finished=True)
+            # As on a phone, the end of an instrumentation is the end of its app.
+            self.kill()
         elif kind == FromApp.EXCEPTION:
             name, message = reader.text(), reader.text()
             results = {"shortMsg": name, "longMsg": message}

@@ -174,6 +174,7 @@ class PhoneDaemon:
             f"HARNESS{settings.name.upper()}",
             harness.__version__,
         )
+        rootfs.write_properties(settings.root, self._system.properties)
         self._system.booted = time.monotonic()
         self._sandbox.start()
         self._system.logd.system(Priority.INFO, "SystemServer", "Boot completed")

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 
 from harness.virtual_phone.activities import ActivityManager, peer, phone_pid
+from harness.virtual_phone.app_process import AppProcess
 from harness.virtual_phone.logd import Buffer, Logd
 from harness.virtual_phone.sandbox import SHELL_UID
 
@@ -46,18 +47,21 @@ class LogServer:
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host_pid, _uid = peer(writer.get_extra_info("socket"))
         pid = phone_pid(host_pid)
+        process: AppProcess | None = None
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 (length,) = struct.unpack(">H", await reader.readexactly(2))
-                self._write(host_pid, pid, await reader.readexactly(length))
+                record = await reader.readexactly(length)
+                # What is read after the app's end is still the app's.
+                process = process or self._activities.by_host_pid(host_pid)
+                self._write(process, pid, record)
         writer.close()
 
-    def _write(self, host_pid: int, pid: int, record: bytes) -> None:
+    def _write(self, process: AppProcess | None, pid: int, record: bytes) -> None:
         parsed = parse(record)
         if parsed is None:
             return
         buffer, thread, time_ns, priority, tag, message = parsed
-        process = self._activities.by_host_pid(host_pid)
         if process is not None:
             self._activities.logged(process)
         if self._logd().loss.swallows():

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,6 +133,12 @@ def create(root: Path, parts: Parts, commands: Iterable[str]) -> None:
     if parts.sysroot is not None:
         (root / "lib/aarch64-linux-gnu").mkdir(exist_ok=True)
         (root / "lib/ld-linux-aarch64.so.1").touch()
+
+
+def write_properties(root: Path, properties: Mapping[str, str]) -> None:
+    """Leave the properties of this boot where apps read them (android.os.Build)."""
+    lines = "".join(f"{name}={value}\n" for name, value in sorted(properties.items()))
+    (root / "system/build.prop").write_text(lines, encoding="utf-8")
 
 
 def new_boot_id(root: Path) -> None:

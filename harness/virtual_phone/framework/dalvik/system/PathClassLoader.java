@@ -1,0 +1,40 @@
+package dalvik.system;
+
+import java.io.File;
+import java.io.IOException;
+import java.net.MalformedURLException;
+import java.net.URL;
+import java.net.URLClassLoader;
+
+/** Loads an app's translated classes, and its native libraries from its own folder. */
+public class PathClassLoader extends URLClassLoader {
+    private final File libraries;
+
+    static {
+        registerAsParallelCapable();
+    }
+
+    public PathClassLoader(String classes, String librarySearchPath, ClassLoader parent) {
+        super(new URL[] {url(classes)}, parent);
+        libraries = new File(librarySearchPath);
+    }
+
+    @Override
+    protected String findLibrary(String name) {
+        File file = new File(libraries, System.mapLibraryName(name));
+        return file.isFile() ? file.getPath() : null;
+    }
+
+    private static URL url(String path) {
+        try {
+            return new File(path).toURI().toURL();
+        } catch (MalformedURLException problem) {
+            throw new IllegalArgumentException(path, problem);
+        }
+    }
+
+    @Override
+    public void close() throws IOException {
+        super.close();
+    }
+}
