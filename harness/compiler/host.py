@@ -67,7 +67,11 @@ def _run(
         )
     (folder / RUNTIME_SONAME).symlink_to(_runtime())
     path = os.environ.get("LD_LIBRARY_PATH")
-    env = {"LD_LIBRARY_PATH": f"{folder}:{path}" if path else str(folder)}
+    # By itself TVM counts half of the cores, whatever it is told later.
+    env = {
+        "LD_LIBRARY_PATH": f"{folder}:{path}" if path else str(folder),
+        "TVM_NUM_THREADS": str(settings["threads"]),
+    }
     settings = {**settings, "package": str(package), "folder": str(folder)}
     return run_job(task, settings, folder, env=env)
 
