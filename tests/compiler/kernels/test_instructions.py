@@ -1,0 +1,92 @@
+"""What the kernels may use of a processor, and that they use what makes them quick."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from harness.compiler.kernels import activations, attention, embedding, kv_pages, matmul
+from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import WeightFormat
+
+
+def every_kernel(isa):
+    heads = Heads(9, 3, 64, "float16")
+    functions = {
+        "quantize": activations.quantize(isa, 576, tokens=None, dtype="float16"),
+        "norm": activations.rms_norm(isa, 576, 1e-5, tokens=1),
+        "norm_quantize": activations.rms_norm_quantize(isa, 576, 1e-5, tokens=1),
+        "decode": attention.decode(heads),
+        "paged": attention.prefill_paged(heads),
+        "ragged": attention.prefill_ragged(heads),
+        "rope": kv_pages.split_rotary(heads, [0.1] * 32),
+        "append": kv_pages.append(heads),
+        "merge": kv_pages.merge_state(heads),
+        "copy": kv_pages.copy_page(heads),
+    }
+    for fmt in WeightFormat:
+        for tokens, suffix in ((1, "one"), (None, "many")):
+            end = f"{fmt.name.lower()}_{suffix}"
+            functions |= {
+                f"matmul_{end}": matmul.matmul(isa, fmt, 576, 576, tokens=tokens, residual=True),
+                f"gated_{end}": matmul.gated_matmul(isa, fmt, 256, 576, tokens=tokens),
+                f"embedding_{end}": embedding.embedding(isa, fmt, 100, 576, tokens=tokens),
+            }
+    return functions
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    import tvm
+
+    def compile_(isa):
+        named = {n: f.with_attr("global_symbol", n) for n, f in every_kernel(isa).items()}
+        target = tvm.target.Target(isa.target())
+        return tvm.compile(tvm.IRModule(named), target=target).mod.inspect_source("asm")
+
+    return {isa: compile_(isa) for isa in Isa}
+
+
+def mnemonics(assembly):
+    return set(re.findall(r"^\t([a-z][a-z0-9.]*)\b", assembly, re.MULTILINE))
+
+
+def test_arm64_stays_within_armv8_2_with_dotprod(compiled, tmp_path):
+    """An assembler for that level takes the code; `sdot` by lane is there."""
+    source = tmp_path / "kernels.s"
+    source.write_text(compiled[Isa.ARMV8_2_DOTPROD])
+
+    def assemble(cpu):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu"),
+                *(f"-mcpu={cpu}", "-c", str(source), "-o", str(tmp_path / "kernels.o")),
+            ],
+            capture_output=True,
+            text=True,
+        )
+
+    level = assemble("generic+v8_2a+dotprod")
+    assert level.returncode == 0, level.stderr[:2000]
+    assert "dotprod" in assemble("generic+v8_2a").stderr
+    assert re.search(r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]", compiled[Isa.ARMV8_2_DOTPROD])
+
+
+def test_x86_64_has_avx2_and_nothing_of_avx512(compiled):
+    assembly = compiled[Isa.X86_64_V3]
+    assert not re.search(r"%zmm|%[xyz]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b|\{%k", assembly)
+    found = mnemonics(assembly)
+    assert not {m for m in found if m.startswith(("vpdp", "vpopcnt", "vdpbf16", "tdp"))}
+    assert {"vpmaddubsw", "vpmaddwd", "vfmadd231ps", "vcvtph2ps"} <= found
+
+
+@pytest.mark.parametrize("isa", list(Isa), ids=lambda isa: isa.name.lower())
+def test_kernels_allocate_nothing_and_need_little_of_libc(compiled, isa):
+    """Scratch is on the stack: no workspace; calls are to the runtime's errors, libm and memcpy only."""
+    assembly = compiled[isa]
+    assert "AllocWorkspace" not in assembly
+    called = set(re.findall(r"^\t(?:callq?|bl|jmp)\t\*?([A-Za-z]\w*)", assembly, re.MULTILINE))
+    outside = {c.split("@")[0] for c in called if not re.search(rf"^{c}:", assembly, re.MULTILINE)}
+    assert outside <= {*("cosf", "sinf", "log2f", "memcpy", "TVMFFIErrorSetRaisedFromCStrParts")}
