@@ -166,8 +166,9 @@ def test_a_document_that_is_cut_short_is_refused(kept: int) -> None:
 
 
 def test_strings_that_overlap_cannot_grow_a_document() -> None:
-    names = [letter * 100 for letter in "bcdefgh"]
-    document = bytearray(Encoder(utf8=True).document(axml.Element("a" * 100, dict.fromkeys(names))))
+    children = [axml.Element(letter * 100) for letter in "bcdefgh"]
+    root = axml.Element("a" * 100, children=children)
+    document = bytearray(Encoder(utf8=True).document(root))
     index = 8 + 28
     content = index + 4 * 8
     # Every byte is now a length of 127 as well as a letter; the strings begin a byte apart.
