@@ -84,7 +84,7 @@ def test_x86_64_has_avx2_and_nothing_of_avx512(compiled):
 
 @pytest.mark.parametrize("isa", list(Isa), ids=lambda isa: isa.name.lower())
 def test_kernels_allocate_nothing_and_need_little_of_libc(compiled, isa):
-    """Scratch is on the stack: no workspace; calls are to the runtime's errors, libm and memcpy only."""
+    """Scratch is on the stack: no workspace; it calls the runtime's errors, libm and memcpy."""
     assembly = compiled[isa]
     assert "AllocWorkspace" not in assembly
     called = set(re.findall(r"^\t(?:callq?|bl|jmp)\t\*?([A-Za-z]\w*)", assembly, re.MULTILINE))
