@@ -162,12 +162,13 @@ def step(stage: str, text: str) -> Iterator[Step]:
 
 
 def steps_begun() -> int:
-    """How many steps were begun so far; a stage that begins none had nothing to do."""
+    """How many steps were begun or said to be unchanged so far."""
     return _state.steps
 
 
 def unchanged(stage: str, text: str) -> None:
     """Say that a stage had nothing to do."""
+    _state.steps += 1
     info(f"= {stage:<8} {text}")
 
 
