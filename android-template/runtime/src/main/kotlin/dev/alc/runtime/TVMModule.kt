@@ -167,6 +167,7 @@ public class TVMModule internal constructor(
     /**
      * A new sequence that starts with the tokens of [sequence]; whole pages of cache are shared.
      *
+     * @throws CacheBudgetException if the pool has no page left for what cannot be shared.
      * @throws BackendException if as many are open as the cache was made for.
      */
     public fun fork(sequence: Int): Int {
@@ -174,6 +175,8 @@ public class TVMModule internal constructor(
         val parent = entry(sequence)
         if (parent.broken) throw broken(sequence)
         checkRoomForSequence()
+        // Whole pages are shared, a page that is not full is copied.
+        checkPages(if (parent.length % shape.kv.pageTokens == 0) 0 else 1, "a fork")
         val id = nextSequence++
         native("cannot fork a sequence") {
             if (parent.length == 0) {
@@ -279,24 +282,24 @@ public class TVMModule internal constructor(
                 "$length tokens do not fit the model's window of ${shape.contextWindow}",
             )
         }
-        checkPages(entry.length, length)
+        checkPages(pages(length) - pages(entry.length), "a pass of $count tokens")
         return entry
     }
 
     /** TVM notices a full pool only in the middle of a pass, when the sequence is spoiled. */
-    private fun checkPages(before: Int, after: Int) {
-        val page = shape.kv.pageTokens
-        val wanted = (after + page - 1) / page - (before + page - 1) / page
+    private fun checkPages(wanted: Int, what: String) {
         if (wanted == 0) return
         val free = native("cannot count free pages") {
             frame.begin().handle(cache).callForInt(freePages)
         }
         if (free < wanted) {
             throw CacheBudgetException(
-                "${after - before} tokens need $wanted pages of $page tokens, $free are free",
+                "$what needs $wanted more pages of ${shape.kv.pageTokens} tokens, $free are free",
             )
         }
     }
+
+    private fun pages(tokens: Int): Int = (tokens + shape.kv.pageTokens - 1) / shape.kv.pageTokens
 
     private fun checkRoomForSequence() {
         if (sequences.size >= shape.maxSequences) {

@@ -175,6 +175,7 @@ class TVMModelLoaderTest {
                 }
             }
         }
+        assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
         load(TestFiles.packageFolder().path).close()
     }
 

@@ -21,7 +21,7 @@ import kotlin.concurrent.thread
 /** Sequences of tokens in a loaded model: the same tokens give the same logits on every way. */
 class TVMModuleTest {
     private lateinit var model: LoadedModel
-    private val tokens = intArrayOf(5, 9, 42, 7, 300, 11, 250, 3, 17, 80, 5, 9, 2, 1, 44, 45, 46, 47)
+    private val tokens = intArrayOf(5, 9, 42, 7, 200, 11, 250, 3, 17, 80, 5, 9, 2, 1, 44, 45, 46, 47)
 
     @Before
     fun open() {
@@ -88,6 +88,28 @@ class TVMModuleTest {
             }
         }
         model.openSession().use { empty -> empty.fork().use { assertEquals(0, it.length) } }
+    }
+
+    @Test
+    fun `forks agree wherever in a page they begin and however much is dropped`() {
+        val text = IntArray(40) { (it * 31 + 7) % 256 }
+        val expected = model.openSession().use { rows(it.verify(text)) }
+        for (length in listOf(1, 15, 16, 17, 32, 33)) {
+            model.openSession().use { first ->
+                first.prefill(text.copyOf(length))
+                first.fork().use { second ->
+                    assertClose(expected[length], first.decode(text[length]).copy())
+                    second.decode(100)
+                    val kept = length / 2
+                    second.trim(kept)
+                    for (index in kept until length + 2) {
+                        assertClose(expected[index], second.decode(text[index]).copy())
+                    }
+                    assertClose(expected[length + 1], first.decode(text[length + 1]).copy())
+                }
+                assertClose(expected[length + 2], first.decode(text[length + 2]).copy())
+            }
+        }
     }
 
     @Test
@@ -205,6 +227,40 @@ class TVMModuleTest {
     }
 
     @Test
+    fun `models on two threads compute at the same time`() {
+        val expected = model.openSession().use { it.prefill(tokens).copy() }
+        val problems = List(2) { arrayOfNulls<Throwable>(1) }
+        problems.map { problem ->
+            thread {
+                problem[0] = runCatching {
+                    TestFiles.open().use { own ->
+                        repeat(20) {
+                            own.openSession().use { session ->
+                                assertClose(expected, session.prefill(tokens).copy())
+                            }
+                        }
+                    }
+                }.exceptionOrNull()
+            }
+        }.forEach { it.join() }
+        problems.forEach { problem -> problem[0]?.let { throw it } }
+    }
+
+    @Test
+    fun `closed models leave neither memory nor files behind`() {
+        fun cycle() = TestFiles.open(options = LoadOptions(contextTokens = CAPACITY)).use { other ->
+            other.openSession().prefill(tokens)
+        }
+        model.close()
+        repeat(WARM_UP) { cycle() }
+        val before = TestFiles.privateKilobytes()
+        repeat(CYCLES) { cycle() }
+        val grown = TestFiles.privateKilobytes() - before
+        assertTrue("$CYCLES loads took $grown KiB for good", grown < CYCLES * MOST_LEFT)
+        assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
+    }
+
+    @Test
     fun `the number of threads changes no logits`() {
         val expected = model.openSession().use { it.prefill(tokens).copy() }
         for (threads in listOf(1, 3)) {
@@ -243,6 +299,11 @@ class TVMModuleTest {
     private companion object {
         const val CHUNK = 64
         const val CAPACITY = 2 * CHUNK
+        const val WARM_UP = 60
+        const val CYCLES = 200
+
+        // KiB for each load. Java's own heap grows by less, a leaked cache takes more.
+        const val MOST_LEFT = 100
 
         // Between ways to compute the same: another order of sums, a cache of 16 bits.
         const val TOLERANCE = 0.02f

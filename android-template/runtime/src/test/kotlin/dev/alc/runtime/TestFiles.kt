@@ -61,6 +61,19 @@ internal object TestFiles {
         file.writeBytes(change(bytes))
     }
 
+    /** Memory of this process that no file backs, after a garbage collection. */
+    fun privateKilobytes(): Int {
+        System.gc()
+        val line = File("/proc/self/status").readLines().first { it.startsWith("RssAnon:") }
+        return line.filter { it.isDigit() }.toInt()
+    }
+
+    /** Files of models that are mapped into this process. */
+    fun mappedModelFiles(): List<String> = File("/proc/self/maps").readLines()
+        .map { it.substringAfterLast(' ') }
+        .filter { "params_shard" in it || "libmodel.so" in it }
+        .distinct()
+
     fun temporaryFolder(): File = Files.createTempDirectory("alc-test").toFile().apply {
         Runtime.getRuntime().addShutdownHook(Thread { deleteRecursively() })
     }
