@@ -18,7 +18,8 @@ import java.nio.FloatBuffer
 
 /**
  * A second strategy beside the real one: a model whose answer continues the alphabet from the
- * prompt's last letter and ends after z. Tokens are bytes; 0 ends an answer.
+ * prompt's last letter and ends after z; in capitals it goes round for ever. Tokens are bytes; 0
+ * ends an answer.
  */
 internal class AlphabetStrategy(private val missing: List<String> = emptyList()) : InferenceStrategy {
     override val name = "alphabet"
@@ -91,7 +92,12 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         }
 
         private fun logits(last: Int): FloatBuffer = FloatBuffer.allocate(VOCABULARY).apply {
-            put(if (last in 'a'.code until 'z'.code) last + 1 else 0, 10f)
+            val next = when (last) {
+                in 'a'.code until 'z'.code, in 'A'.code until 'Z'.code -> last + 1
+                'Z'.code -> 'A'.code
+                else -> 0
+            }
+            put(next, 10f)
         }
     }
 

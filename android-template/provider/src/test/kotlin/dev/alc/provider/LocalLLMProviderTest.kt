@@ -47,10 +47,12 @@ class LocalLLMProviderTest {
     @Test
     fun `stop ends an answer and keeps what came`() = runBlocking {
         provider.initialize(config).getOrThrow()
-        val responses = provider.generateResponse("a", greedy).onEach { provider.stop() }.toList()
+        val endless = greedy.copy(maxTokens = 4000)
+        val responses = provider.generateResponse("A", endless).onEach { provider.stop() }.toList()
         val complete = responses.last() as LLMResponse.Complete
         assertEquals(FinishReason.CANCELLED, complete.reason)
-        assertTrue(complete.text.startsWith("b"))
+        assertTrue(complete.text.startsWith("BCD"))
+        assertTrue(complete.text.length < 4000)
         provider.cleanup()
     }
 
