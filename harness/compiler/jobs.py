@@ -96,17 +96,22 @@ def _packed(
 
 
 def _special_tokens(tokenizer: TokenizerSource) -> dict[str, Any]:
-    ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return {
+        "bos": tokenizer.bos_token_id,
+        "eos": end_tokens(tokenizer),
+        "padding": tokenizer.padding_token_id,
+    }
+
+
+def end_tokens(tokenizer: TokenizerSource) -> list[int]:
+    """The tokens that end an answer: the file's EOS first, then others known by their text."""
+    found = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for index, (token, kind) in enumerate(
         zip(tokenizer.tokens, tokenizer.token_types, strict=True)
     ):
-        if kind is TokenType.CONTROL and token in _END_TOKENS and index not in ends:
-            ends.append(index)
-    return {
-        "bos": tokenizer.bos_token_id,
-        "eos": ends,
-        "padding": tokenizer.padding_token_id,
-    }
+        if kind is TokenType.CONTROL and token in _END_TOKENS and index not in found:
+            found.append(index)
+    return found
 
 
 def library(settings: Settings, progress: Progress) -> dict[str, Any]:
