@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import struct
 from collections.abc import Callable, Coroutine, Mapping
@@ -23,6 +24,9 @@ from harness.virtual_phone.sandbox import Sandbox, app_identity
 MAIN_CLASS = "android.app.ActivityThread"
 HEAP_MIB = 512
 CONNECT_SECONDS = 120.0
+ERROR_FILE = "hs_err.log"
+_CRASH_SIGNAL = re.compile(r"^#\s+SIG\w+ \((0x[0-9a-f]+)\)", re.MULTILINE)
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
 Status = Callable[[int, Mapping[str, str]], None]
 
@@ -169,13 +173,25 @@ class AppProcess:
         """What the activity manager says of a process that ended without a word."""
         number = -code if code < 0 else 0
         who = f"{self.package.name} (pid {self.pid})"
-        if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE):
+        if number == signal.SIGABRT:
+            number = self._crash_signal() or number
+        if number in _CRASHES:
             name = signal.strsignal(number) or f"signal {number}"
-            text = f"Fatal signal {number} ({signal.Signals(number).name}), pid {self.pid}"
-            self._logd.system(Priority.FATAL, "libc", f"{text} ({who})", buffer=Buffer.CRASH)
+            text = f"Fatal signal {number} ({signal.Signals(number).name}) in {who}"
+            self._log(Buffer.CRASH, Priority.FATAL, b"libc", text.encode())
             return {"shortMsg": "Native crash", "longMsg": f"Native crash: {name}"}
         self._logd.system(Priority.INFO, "ActivityManager", f"Process {who} has died: fg TOP")
         return {"shortMsg": "Process crashed."}
+
+    def _crash_signal(self) -> int | None:
+        """The signal that made the JVM abort, from the report that it writes."""
+        report = self._sandbox.view / f"{self.package.data_dir}/cache/{ERROR_FILE}".lstrip("/")
+        try:
+            found = _CRASH_SIGNAL.search(report.read_text(encoding="utf-8", errors="replace"))
+            report.unlink()
+        except OSError:
+            return None
+        return int(found.group(1), 16) if found else None
 
     def _send(self, kind: ToApp, body: bytes) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -189,15 +205,11 @@ class AppProcess:
                 continue  # a line longer than the reader's limit; the rest follows
             if not line:
                 return
-            self._logd.write(
-                Buffer.MAIN,
-                priority,
-                tag.encode(),
-                line.rstrip(b"\r\n"),
-                pid=self.pid,
-                tid=self.pid,
-                uid=self.package.uid,
-            )
+            self._log(Buffer.MAIN, priority, tag.encode(), line.rstrip(b"\r\n"))
+
+    def _log(self, buffer: Buffer, priority: Priority, tag: bytes, message: bytes) -> None:
+        pid, uid = self.pid, self.package.uid
+        self._logd.write(buffer, priority, tag, message, pid=pid, tid=pid, uid=uid)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -225,9 +237,9 @@ def _command_line(package: Package, abi: Abi, token: str, memory_mib: int) -> li
         "-Xss1m",
         "-XX:-UsePerfData",
         "-XX:-UseContainerSupport",
-        "-XX:-CreateCoredumpOnCrash",
-        f"-XX:ErrorFile={cache}/hs_err.log",
+        f"-XX:ErrorFile={cache}/{ERROR_FILE}",
         "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",
         f"-Djava.io.tmpdir={cache}",
         f"-Duser.home={package.data_dir}",
         "-Duser.timezone=UTC",

@@ -12,7 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from harness.virtual_phone.filesystem import Storage
 from harness.virtual_phone.properties import API_LEVEL
 
 FIRST_APP_UID = 10100
+FIRST_SESSION = 100_000_001
 _LIBRARY = re.compile(r"lib/([^/]+)/([^/]+\.so)")
 _LIBRARY_FOLDERS = {Abi.ARM64: "arm64", Abi.X86_64: "x86_64"}
 DATABASE_SCHEMA = "harness.phone-packages/1"
@@ -97,6 +98,14 @@ class InstallOptions:
     downgrade: bool = False
 
 
+@dataclass
+class InstallSession:
+    """An installation in several calls: install-create, -write, -commit."""
+
+    options: InstallOptions
+    files: dict[str, Path] = field(default_factory=dict)
+
+
 class PackageManager:
     """What is installed under one root folder. Methods are safe to call from any thread."""
 
@@ -115,6 +124,8 @@ class PackageManager:
         self._translator = translator
         self._lock = threading.RLock()
         self._packages = self._load()
+        self.sessions: dict[int, InstallSession] = {}
+        self._next_session = FIRST_SESSION
 
     def all(self) -> list[Package]:
         """Every installed package, by name."""
@@ -128,6 +139,13 @@ class PackageManager:
     def host(self, path: str) -> Path:
         """Where a path of the phone's /data lies on the host."""
         return self._root / path.lstrip("/")
+
+    def open_session(self, options: InstallOptions) -> int:
+        """Begin a session; returns its number."""
+        number = self._next_session
+        self._next_session += 1
+        self.sessions[number] = InstallSession(options)
+        return number
 
     def staging_file(self) -> Path:
         """A new path for an APK on its way in."""

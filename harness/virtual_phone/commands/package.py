@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,19 +11,10 @@ from pathlib import Path
 
 from harness.virtual_phone.calls import Call
 from harness.virtual_phone.logd import Priority
-from harness.virtual_phone.packages import InstallFailed, InstallOptions
+from harness.virtual_phone.packages import InstallFailed, InstallOptions, InstallSession
 from harness.virtual_phone.system import System
 
 _WITH_VALUE = {"-i", "--user", "--install-location", "--install-reason", "--abi", "--pkg", "-p"}
-_session_numbers = itertools.count(100_000_001)
-
-
-@dataclass
-class _Session:
-    """An installation in several calls: install-create, -write, -commit."""
-
-    options: InstallOptions
-    files: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -61,9 +51,6 @@ class _Words:
     def options(self) -> InstallOptions:
         """What of it the package manager wants to know."""
         return InstallOptions(self.replace, self.downgrade)
-
-
-_sessions: dict[int, _Session] = {}
 
 
 async def pm(system: System, call: Call) -> int:
@@ -132,8 +119,7 @@ async def _create(system: System, call: Call, words: list[str]) -> int:
         parsed = _Words.parse(words)
     except ValueError as problem:
         return await call.fail(f"Error: {problem}", 255)
-    number = next(_session_numbers)
-    _sessions[number] = _Session(parsed.options)
+    number = system.packages.open_session(parsed.options)
     await call.out(f"Success: created install session [{number}]\n")
     return 0
 
@@ -141,7 +127,7 @@ async def _create(system: System, call: Call, words: list[str]) -> int:
 async def _write(system: System, call: Call, words: list[str]) -> int:
     try:
         parsed = _Words.parse(words)
-        session = _sessions[int(parsed.rest[0])]
+        session = system.packages.sessions[int(parsed.rest[0])]
         name = parsed.rest[1]
     except (ValueError, IndexError, KeyError):
         return await call.fail(
@@ -162,7 +148,7 @@ async def _write(system: System, call: Call, words: list[str]) -> int:
 
 
 async def _commit(system: System, call: Call, words: list[str]) -> int:
-    session = _sessions.pop(int(words[0]), None) if words and words[0].isdecimal() else None
+    session = _take_session(system, words)
     if session is None:
         return await call.fail(
             "Error: java.lang.SecurityException: Caller has no access to session"
@@ -177,11 +163,16 @@ async def _commit(system: System, call: Call, words: list[str]) -> int:
 
 
 async def _abandon(system: System, call: Call, words: list[str]) -> int:
-    session = _sessions.pop(int(words[0]), None) if words and words[0].isdecimal() else None
+    session = _take_session(system, words)
     for file in session.files.values() if session else ():
         file.unlink(missing_ok=True)
     await call.out("Success\n")
     return 0
+
+
+def _take_session(system: System, words: list[str]) -> InstallSession | None:
+    number = int(words[0]) if words and words[0].isdecimal() else 0
+    return system.packages.sessions.pop(number, None)
 
 
 async def _uninstall(system: System, call: Call, words: list[str]) -> int:
