@@ -43,6 +43,7 @@ def package_facts(
     prefill_chunk: int,
     source_sha256: str,
     targets: Mapping[str, object],
+    quality: Mapping[str, object] | None,
 ) -> dict[str, object]:
     """Everything in `package.json` but its schema and its files.
 
@@ -68,7 +69,7 @@ def package_facts(
         "eos_token_ids": model["tokens"]["eos"],
         "kv_cache": kv_cache_facts(config, kv_dtype),
         "weights_bytes": model["weights_bytes"],
-        "quality": None,
+        "quality": quality,
     }
 
 

@@ -1,16 +1,25 @@
-"""How far a quantized model is from its source, in two numbers on a text."""
+"""How far a quantized model is from its source, in numbers on a text.
+
+`benchmarks/quality.py` measures them and keeps them in `quality.json` beside the recipe; compile
+copies what belongs to the checkpoint and the quantization into the package.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from harness.errors import UsageError
 
-from harness.compiler.reference import log_softmax
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+SCHEMA = "harness.quality/1"
+FILE = "quality.json"
 
 
 @dataclass(frozen=True)
@@ -26,8 +35,14 @@ class Quality:
     """Share of positions where both have the same best token."""
 
 
-def compare(tokens: Sequence[int], source: Array, model: Array) -> Quality:
+def compare(
+    tokens: Sequence[int], source: npt.NDArray[np.float32], model: npt.NDArray[np.float32]
+) -> Quality:
     """Hold a model's logits [n, vocab] after each of `tokens` against those of its source."""
+    import numpy as np
+
+    from harness.compiler.reference import log_softmax
+
     expected, found = log_softmax(source), log_softmax(model)
     return Quality(
         tokens=len(tokens),
@@ -40,5 +55,29 @@ def compare(tokens: Sequence[int], source: Array, model: Array) -> Quality:
 
 def perplexity(tokens: Sequence[int], log_probabilities: npt.NDArray[np.float64]) -> float:
     """exp of the mean loss of predicting each token but the first."""
+    import numpy as np
+
     following = np.asarray(tokens[1:])
     return float(np.exp(-log_probabilities[np.arange(len(following)), following].mean()))
+
+
+def recorded(folder: Path, checkpoint_sha256: str, quantization: str) -> dict[str, Any] | None:
+    """What `quality.json` beside a recipe says of a quantization of this checkpoint, if anything.
+
+    Raises `UsageError` if the file cannot be read.
+    """
+    path = folder / FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA or document["checkpoint"] != checkpoint_sha256:
+            return None
+        found: dict[str, Any] | None = document["quantizations"].get(quantization)
+        return None if found is None else {"text_sha256": document["text_sha256"], **found}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise UsageError(
+            f"{path} cannot be read",
+            cause=f"{type(problem).__name__}: {problem}",
+            remedy="python benchmarks/quality.py MODEL   # in a checkout, to make it again",
+        ) from problem

@@ -35,20 +35,24 @@ def compile_model(
     quantization or architecture or a checkpoint that is not there, `MissingTool` if it cannot be
     fetched, `StageFailed` if it is damaged, the disk is full or the compiler fails.
     """
+    from harness.compiler import quality
+
     code = _code_hash()
     weights = _weights(recipe, quantization, workspace, code)
     libraries = {
         abi: _library(recipe, quantization, abi, weights, workspace, code)
         for abi in sorted(set(abis))
     }
-    inputs = {
+    inputs: dict[str, Any] = {
         "name": recipe.name,
         "weights": weights.key,
         "libraries": {abi.value: library.key for abi, library in libraries.items()},
+        "quality": quality.recorded(recipe.folder, source.checkpoint_hash(recipe), quantization),
     }
 
     def build(folder: Path) -> Mapping[str, object]:
-        return _assemble(folder, recipe, quantization, weights, libraries, code)
+        known = inputs["quality"]
+        return _assemble(folder, recipe, quantization, weights, libraries, code, known)
 
     made = artifacts.produce(workspace, "compile", inputs, build)
     size = int(weights.manifest["facts"]["weights_bytes"])
@@ -119,6 +123,7 @@ def _assemble(
     weights: Artifact,
     libraries: Mapping[Abi, Artifact],
     code: str,
+    quality: Mapping[str, object] | None,
 ) -> Mapping[str, object]:
     """Link the parts into one folder and write what describes them."""
     from harness.compiler import describe
@@ -144,6 +149,7 @@ def _assemble(
         kv_dtype=quantizations.find(quantization).kv_dtype,
         source_sha256=code,
         targets=stamps,
+        quality=quality,
         **sizes,
     )
     packages.write_package_json(target, facts)
