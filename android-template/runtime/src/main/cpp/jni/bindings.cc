@@ -18,6 +18,7 @@
 #include "../core/cpu.h"
 #include "../core/failure.h"
 #include "../core/mapping.h"
+#include "../core/objects.h"
 #include "../core/threads.h"
 
 namespace {
@@ -193,6 +194,8 @@ jint ConfigureThreads(JNIEnv* env, jclass, jint count) {
   return Guard(env, [&]() -> jint { return alc::ConfigureThreads(count); });
 }
 
+jlong LiveObjects(JNIEnv*, jclass) { return alc::LiveObjects(); }
+
 template <typename Function>
 JNINativeMethod Method(const char* name, const char* signature, Function* function) {
   return {const_cast<char*>(name), const_cast<char*>(signature),
@@ -224,7 +227,9 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
       Method("unmap", "(J)V", Unmap),
       Method("tensorInMapping", "(JJJ[J)J", TensorInMapping),
       Method("configureThreads", "(I)I", ConfigureThreads),
+      Method("liveObjects", "()J", LiveObjects),
   };
+  if (Guard(env, [] { return alc::CountObjects(), true; }) == false) return JNI_ERR;
   jint count = static_cast<jint>(sizeof(methods) / sizeof(methods[0]));
   return env->RegisterNatives(bindings, methods, count) == JNI_OK ? JNI_VERSION_1_6 : JNI_ERR;
 }

@@ -49,11 +49,12 @@ internal class LogitsView {
     private class Left(view: FloatBuffer, val tensor: Long) :
         PhantomReference<FloatBuffer>(view, queue)
 
-    private companion object {
+    companion object {
         private val queue = ReferenceQueue<FloatBuffer>()
         private val left: MutableSet<Left> = java.util.Collections.synchronizedSet(HashSet())
 
-        private fun sweep() {
+        /** Releases what was left to the garbage collector and has been collected. */
+        fun sweep() {
             while (true) {
                 val gone = queue.poll() as Left? ?: return
                 left.remove(gone)

@@ -53,4 +53,8 @@ internal object NativeBindings {
     /** Sets the number of threads for kernels that this thread calls; returns what TVM took. */
     @JvmStatic
     external fun configureThreads(count: Int): Int
+
+    /** TVM's objects that are alive in this process. */
+    @JvmStatic
+    external fun liveObjects(): Long
 }

@@ -61,11 +61,16 @@ internal object TestFiles {
         file.writeBytes(change(bytes))
     }
 
-    /** Memory of this process that no file backs, after a garbage collection. */
-    fun privateKilobytes(): Int {
-        System.gc()
-        val line = File("/proc/self/status").readLines().first { it.startsWith("RssAnon:") }
-        return line.filter { it.isDigit() }.toInt()
+    /** TVM's objects that are alive when nothing unreachable is left. */
+    fun liveObjects(): Long {
+        var last = Long.MAX_VALUE
+        repeat(20) {
+            System.gc()
+            Thread.sleep(20)
+            LogitsView.sweep()
+            last = minOf(last, NativeBindings.liveObjects())
+        }
+        return last
     }
 
     /** Files of models that are mapped into this process. */
