@@ -30,7 +30,7 @@ def function(name: str, emit: Callable[[], None]) -> PrimFunc:
 
     It is marked as scheduled and opaque, so that Relax's passes leave it as it is.
     """
-    with IRBuilder() as builder, T.prim_func():
+    with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name(name)
         T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": 8})
         emit()

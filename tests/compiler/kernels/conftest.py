@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 
 from harness.compiler.kernels.isa import Isa
+
+# More threads than TVM would take on a small machine, so that parallel regions really are parallel.
+os.environ.setdefault("TVM_NUM_THREADS", "4")
 
 QEMU = "qemu-aarch64-static"
 
