@@ -31,7 +31,7 @@ public interface Tokenizer {
     /** Whether [id] is a control token, which has no place in an answer's text. */
     public fun isSpecial(id: Int): Boolean
 
-    /** The id of the token whose vocabulary entry is [token], or null. */
+    /** The id of the token whose bytes are those of [token] in UTF-8, or null. */
     public fun idOf(token: String): Int?
 
     /**
