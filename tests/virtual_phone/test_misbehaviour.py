@@ -1,0 +1,142 @@
+"""Faults that the phone can be told to suffer, seen by a real adb."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.virtual_phone import faults
+
+pytestmark = pytest.mark.phone
+
+
+@pytest.fixture
+def victim(probe) -> Iterator[object]:
+    yield probe
+    probe.phone.inject(faults.Clear())
+    probe.connect()
+
+
+def state(phone) -> str:
+    lines = phone.adb.run("devices").stdout.splitlines()
+    return next((line.split("\t")[1] for line in lines if phone.phone.serial in line), "absent")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not happen in time")
+
+
+def test_an_unauthorized_host_is_shown_as_such(victim) -> None:
+    victim.phone.inject(faults.Unauthorized())
+    victim.adb.run("disconnect", victim.phone.serial)
+    victim.adb.run("connect", victim.phone.serial)
+    wait_for(lambda: state(victim) == "unauthorized")
+
+
+def test_a_host_trusted_at_first_use_signs_from_then_on(victim) -> None:
+    victim.phone.inject(faults.Unauthorized(tofu=True))
+    for _ in range(2):
+        victim.connect()
+        assert victim.shell("echo in") == "in"
+
+
+def test_an_offline_phone_does_not_answer(victim) -> None:
+    victim.phone.inject(faults.Offline())
+    wait_for(lambda: state(victim) in ("offline", "absent"))
+    victim.phone.inject(faults.Clear())
+    victim.connect()
+    assert victim.shell("echo back") == "back"
+
+
+def test_a_push_is_cut_at_the_byte_that_was_named(victim, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(8 << 20))
+    victim.phone.inject(faults.Disconnect(push_bytes=3 << 20))
+    done = victim.run("push", file, "/data/local/tmp/cut")
+    assert done.returncode != 0
+    victim.connect()
+    assert victim.run("shell", "test -e /data/local/tmp/cut").returncode != 0
+    assert victim.run("push", file, "/data/local/tmp/cut").returncode == 0
+    victim.shell("rm /data/local/tmp/cut")
+
+
+def test_a_full_disk_fails_the_push_and_leaves_nothing(victim, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(4 << 20))
+    victim.phone.inject(faults.FullDisk(free_bytes=1 << 20))
+    done = victim.run("push", file, "/data/local/tmp/full")
+    assert done.returncode != 0
+    assert "No space left on device" in done.stdout + done.stderr
+    assert victim.run("shell", "test -e /data/local/tmp/full").returncode != 0
+
+
+def test_a_full_disk_refuses_an_app(victim, probe_apk: Path) -> None:
+    victim.phone.inject(faults.FullDisk(free_bytes=10))
+    done = victim.run("install", "-r", probe_apk)
+    assert "INSTALL_FAILED_INSUFFICIENT_STORAGE" in done.stdout + done.stderr
+
+
+def test_an_app_crashes_after_so_many_log_lines(victim) -> None:
+    victim.run("logcat", "-c")
+    victim.phone.inject(faults.CrashApp("dev.probe", after_log_lines=300))
+    command = "am instrument -w -r -e verb log -e count 200000 dev.probe/.Probe"
+    done = victim.run("shell", command, timeout=60)
+    assert "shortMsg=Process crashed." in done.stdout
+
+
+def test_lost_log_lines_are_missing_for_every_reader(victim) -> None:
+    victim.run("logcat", "-c")
+    victim.phone.inject(faults.LoseLog(every=10))
+    victim.run("shell", "am instrument -w -r -e verb log -e count 100 dev.probe/.Probe")
+    time.sleep(0.5)
+    text = victim.run("logcat", "-d", "-v", "raw", "-s", "ProbeLog").stdout
+    count = sum(line.startswith("line") for line in text.splitlines())
+    assert 85 <= count <= 92
+
+
+def test_a_restart_of_adbd_ends_shells_but_not_apps(victim) -> None:
+    victim.shell("am start -n dev.probe/.ProbeActivity")
+    wait_for(lambda: victim.shell("pidof dev.probe"))
+    before = victim.shell("pidof dev.probe")
+    victim.phone.inject(faults.RestartAdbd())
+    time.sleep(1)
+    victim.connect()
+    assert victim.shell("pidof dev.probe") == before
+    victim.shell("am force-stop dev.probe")
+
+
+def test_a_reboot_ends_logcat_and_gives_a_new_boot_id(victim) -> None:
+    read_boot_id = "cat /proc/sys/kernel/random/boot_id"
+    before = victim.shell(read_boot_id)
+    victim.shell("echo kept > /data/local/tmp/kept")
+    argv = [str(victim.adb.program), "-P", str(victim.adb.port), "-s", victim.phone.serial]
+    reader = subprocess.Popen(
+        [*argv, "logcat"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=victim.adb.environment,
+    )
+    time.sleep(0.3)
+    victim.run("reboot")
+    reader.wait(timeout=20)
+    time.sleep(1)
+    victim.connect()
+    after = victim.shell(read_boot_id)
+    assert after and after != before
+    assert victim.shell("cat /data/local/tmp/kept") == "kept"
+    assert victim.shell("pm path dev.probe")
+
+
+def test_heat_is_told_by_the_thermal_service(victim) -> None:
+    victim.phone.inject(faults.Thermal(status=3))
+    assert "Thermal Status: 3" in victim.shell("dumpsys thermalservice")
