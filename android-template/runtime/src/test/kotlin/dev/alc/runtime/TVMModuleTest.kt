@@ -289,7 +289,10 @@ class TVMModuleTest {
 
     private fun assertClose(expected: FloatArray, actual: FloatArray) {
         val largest = expected.indices.maxOf { kotlin.math.abs(expected[it] - actual[it]) }
-        assertTrue("logits differ by $largest", largest < TOLERANCE)
+        // The same numbers in another order of sums; quantized activations may also take the next
+        // step.
+        val tolerance = if (model.info.quantization == "q0f32") 1e-3f else 0.3f
+        assertTrue("logits differ by $largest", largest < tolerance)
     }
 
     private fun <T> ModelSession.use(body: (ModelSession) -> T): T = try {
@@ -301,8 +304,5 @@ class TVMModuleTest {
     private companion object {
         const val CHUNK = 64
         const val CAPACITY = 2 * CHUNK
-
-        // Between ways to compute the same: another order of sums, a cache of 16 bits.
-        const val TOLERANCE = 0.02f
     }
 }
