@@ -133,7 +133,6 @@ def erase(workspace: Path, name: str) -> None:
     if phone is not None:
         phone.stop()
     if folder.is_dir():
-        (folder / "rootfs/mnt/nothing").chmod(0o700)
         shutil.rmtree(folder)
 
 

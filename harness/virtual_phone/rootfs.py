@@ -117,7 +117,6 @@ def create(root: Path, parts: Parts, commands: Iterable[str]) -> None:
         (root / "dev" / name).touch()
     (root / "system/etc/passwd").write_text(_PASSWD, encoding="ascii")
     (root / "system/etc/group").write_text(_GROUP, encoding="ascii")
-    (root / "mnt/nothing").chmod(0)
     (root / "data/local/tmp").chmod(0o771)
     for name in ("cpuinfo", "meminfo", "boot_id"):
         (root / "mnt/proc" / name).touch()
@@ -152,6 +151,8 @@ def mounts(root: Path, parts: Parts) -> list[Mount]:
     plan += [
         Mount("rbind", "/dev/pts", "/dev/pts"),
         Mount("tmpfs", "-", "/dev/shm", "size=256m"),
+        # What is hidden from a process is covered by this folder, which nobody may look into.
+        Mount("tmpfs", "-", "/mnt/nothing", "size=4k,mode=000"),
         Mount("proc", "-", "/proc"),
         Mount("bind", str(parts.java), "/apex/com.android.art", "ro"),
         Mount("bind", str(parts.framework), FRAMEWORK, "ro"),

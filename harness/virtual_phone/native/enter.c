@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-/* A folder without any permission that every root folder has. */
+/* A folder without any permission, which the mount plan makes. */
 static const char *nothing = "/mnt/nothing";
 
 static void shape(const char *rule) {
