@@ -26,6 +26,7 @@ JNI_ENTRY = "JNI_OnLoad"
 _MACHINES = {Abi.ARM64: "EM_AARCH64", Abi.X86_64: "EM_X86_64"}
 # Models name the runtime only, so the C library and the one for mathematics come through it.
 _NEEDED = {Libc.BIONIC: ("libc.so", "libm.so"), Libc.GLIBC: ("libc.so.6", "libm.so.6")}
+_SOURCES = (".cc", ".h", ".txt", ".map")
 # What the build reads of each Python package, by the name it is installed under.
 _PACKAGES = {
     "apache-tvm": ("tvm", ("tvm/src/runtime/", "tvm/include/")),
@@ -148,12 +149,13 @@ def _no_package(name: str) -> MissingTool:
 
 
 def _hash_folder(folder: Path) -> str:
-    """One hash for the names and bytes of all source files; tests are no part of the library."""
-    names = sorted(path for path in folder.rglob("*") if path.is_file())
-    inner = {str(path.relative_to(folder)): path for path in names}
-    hashes = {name: files.sha256_file(path) for name, path in inner.items()}
-    kept = {name: value for name, value in hashes.items() if not name.startswith("test/")}
-    return hashlib.sha256(files.canonical_json(kept)).hexdigest()
+    """One hash for the names and bytes of what the compiler reads; tests are no part of that."""
+    hashes = {
+        str(path.relative_to(folder)): files.sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _SOURCES and "test" not in path.relative_to(folder).parts
+    }
+    return hashlib.sha256(files.canonical_json(hashes)).hexdigest()
 
 
 def _jobs() -> int:
