@@ -74,7 +74,7 @@ class AppProcess:
         """Start the JVM; it says hello on the activity manager's socket with `token`."""
         argv = _command_line(self.package, abi, token, memory_mib)
         command = self._sandbox.command(
-            app_identity(self.package.uid),
+            app_identity(self.package.uid, self.package.data_dir),
             argv,
             folder="/",
             name=self.package.name if abi is Abi.X86_64 else "",

@@ -41,20 +41,25 @@ class Mount:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a program inside runs as, and what is withheld from it."""
+    """Who a program inside runs as, and the rules of native/enter.c for its folders."""
 
     uid: int
-    hidden: tuple[str, ...] = ()
-    restricted: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
-SHELL = Identity(SHELL_UID, hidden=("/data/data",))
-"""adb's shell: sees the whole phone but apps' private folders."""
+SHELL = Identity(
+    SHELL_UID, ("readonly=/data", "keep=/data/local/tmp", "hide=/data/data", "hide=/data/system")
+)
+"""adb's shell: writes to /data/local/tmp and shared storage, sees no app's private folder."""
 
 
-def app_identity(uid: int) -> Identity:
-    """An app: may read what the shell left in /data/local/tmp, neither write nor execute it."""
-    return Identity(uid, restricted=("/data/local/tmp",))
+def app_identity(uid: int, data_dir: str) -> Identity:
+    """An app: writes to its own folder and shared storage.
+
+    What the shell left in /data/local/tmp it may read and map, neither write nor execute.
+    """
+    rules = ("readonly=/data", f"keep={data_dir}", "restrict=/data/local/tmp", "hide=/data/system")
+    return Identity(uid, rules)
 
 
 class Sandbox:
@@ -117,11 +122,9 @@ class Sandbox:
 
         `name` replaces argv[0] as the program sees it.
         """
-        rules = [f"hide={path}" for path in identity.hidden]
-        rules += [f"restrict={path}" for path in identity.restricted]
         who = [str(self.pid), str(identity.uid), str(identity.uid), folder]
         enter = str(self._programs / "enter")
-        return [enter, *who, *rules, "--", argv[0], name or argv[0], *argv[1:]]
+        return [enter, *who, *identity.rules, "--", argv[0], name or argv[0], *argv[1:]]
 
     async def socket(self, family: int, kind: int) -> sockets.socket:
         """A new socket inside the phone's network, not blocking."""

@@ -182,3 +182,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it did not happen in time")
+
+
+def test_the_shell_and_apps_leave_each_other_s_folders_alone(probe) -> None:
+    for path in ("/data/x", "/data/app/x", "/data/local/x"):
+        assert "Read-only" in probe.run("shell", f"touch {path}").stderr
+        assert "Read-only" in results(instrument(probe, "touch", path=path))["touched"]
+    assert probe.run("shell", "ls /data/system").returncode != 0
+    probe.run(
+        "shell", "cp /system/bin/busybox /data/local/tmp/busybox && /data/local/tmp/busybox true"
+    )
+    assert probe.run("shell", "/data/local/tmp/busybox true").returncode == 0
+    assert probe.run("shell", "run-as dev.probe /data/local/tmp/busybox true").returncode != 0
+    probe.shell("rm /data/local/tmp/busybox")

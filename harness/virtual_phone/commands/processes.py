@@ -56,7 +56,9 @@ async def run_as(system: System, call: Call) -> int:
         return await call.fail(f"run-as: package not debuggable: {package.name}")
     command = words[1:] or ["sh"]
     argv = ["/system/bin/sh", "-c", 'exec "$0" "$@"', *command]
-    line = system.sandbox.command(app_identity(package.uid), argv, folder=package.data_dir)
+    line = system.sandbox.command(
+        app_identity(package.uid, package.data_dir), argv, folder=package.data_dir
+    )
     environment = {**SHELL_ENVIRONMENT, "HOME": package.data_dir}
     descriptors = call.streams.descriptors
     if descriptors is not None:

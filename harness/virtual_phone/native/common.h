@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static inline void fail(const char *action, const char *object) {
@@ -37,6 +39,21 @@ static inline void map_ids(unsigned inner_uid, unsigned outer_uid, unsigned inne
 static inline void die_with(pid_t parent) {
   if (prctl(PR_SET_PDEATHSIG, SIGKILL)) fail("prctl", "PR_SET_PDEATHSIG");
   if (parent && getppid() != parent) _exit(125);
+}
+
+/* A remount in a user namespace must repeat the flags that the host has set. */
+static inline unsigned long present_flags(const char *path) {
+  struct statvfs facts;
+  if (statvfs(path, &facts)) fail("statvfs", path);
+  unsigned long flags = 0;
+  if (facts.f_flag & ST_RDONLY) flags |= MS_RDONLY;
+  if (facts.f_flag & ST_NOSUID) flags |= MS_NOSUID;
+  if (facts.f_flag & ST_NODEV) flags |= MS_NODEV;
+  if (facts.f_flag & ST_NOEXEC) flags |= MS_NOEXEC;
+  if (facts.f_flag & ST_NOATIME) flags |= MS_NOATIME;
+  if (facts.f_flag & ST_NODIRATIME) flags |= MS_NODIRATIME;
+  if (facts.f_flag & ST_RELATIME) flags |= MS_RELATIME;
+  return flags;
 }
 
 #endif

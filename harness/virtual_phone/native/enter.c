@@ -1,7 +1,10 @@
-/* enter PID UID GID FOLDER [hide=PATH | restrict=PATH]... -- PROGRAM ARGV0 [ARGUMENT]...
+/* enter PID UID GID FOLDER [RULE=PATH]... -- PROGRAM ARGV0 [ARGUMENT]...
  *
  * Runs PROGRAM inside the namespaces of process PID as user UID, without any capability: a user
  * namespace of its own maps that id, and `exec` as another user than 0 drops what it had.
+ * The rules, in the order given:
+ *   readonly=PATH  what lies below PATH can be read and executed, but not written
+ *   keep=PATH      PATH stays as it was before a readonly above it
  *   hide=PATH      PATH is a folder that this process may not look into
  *   restrict=PATH  PATH can be read and mapped, but neither written nor executed
  * Ends with the program's exit code, or by the signal that ended it.
@@ -20,16 +23,42 @@
 /* A folder without any permission, which the mount plan makes. */
 static const char *nothing = "/mnt/nothing";
 
-static void shape(const char *rule) {
-  const char *path = strchr(rule, '=') + 1;
-  if (!strncmp(rule, "hide=", 5)) {
-    if (mount(nothing, path, NULL, MS_BIND, NULL)) fail("hide", path);
-    return;
+static int is_rule(const char *rule, const char *name) {
+  size_t length = strlen(name);
+  return !strncmp(rule, name, length) && rule[length] == '=';
+}
+
+static void cover(const char *path, unsigned long flags) {
+  if (mount(path, path, NULL, MS_BIND, NULL)) fail("cover", path);
+  flags |= MS_REMOUNT | MS_BIND | MS_RDONLY;
+  if (mount("none", path, NULL, flags | present_flags(path), NULL)) fail("restrict", path);
+}
+
+/* The rules of one process are few; each kept folder is held open until it is put back. */
+static void shape(char **rules, int count) {
+  int kept[16];
+  if (count > 16) fail("take", "so many rules");
+  for (int i = 0; i < count; i++) {
+    if (!is_rule(rules[i], "keep")) continue;
+    kept[i] = open(strchr(rules[i], '=') + 1, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (kept[i] < 0) fail("keep", rules[i]);
   }
-  if (mount(path, path, NULL, MS_BIND, NULL)) fail("restrict", path);
-  unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOEXEC | MS_NOSUID | MS_NODEV;
-  if (mount("none", path, NULL, flags | MS_RELATIME, NULL) && mount("none", path, NULL, flags, NULL))
-    fail("restrict", path);
+  for (int i = 0; i < count; i++) {
+    const char *path = strchr(rules[i], '=') + 1;
+    if (is_rule(rules[i], "keep")) {
+      char held[64];
+      snprintf(held, sizeof held, "/proc/self/fd/%d", kept[i]);
+      if (mount(held, path, NULL, MS_BIND, NULL)) fail("keep", path);
+    } else if (is_rule(rules[i], "hide")) {
+      if (mount(nothing, path, NULL, MS_BIND, NULL)) fail("hide", path);
+    } else if (is_rule(rules[i], "readonly")) {
+      cover(path, 0);
+    } else if (is_rule(rules[i], "restrict")) {
+      cover(path, MS_NOEXEC | MS_NOSUID | MS_NODEV);
+    } else {
+      fail("understand", rules[i]);
+    }
+  }
 }
 
 int main(int argc, char **argv) {
@@ -49,7 +78,7 @@ int main(int argc, char **argv) {
   if (child == 0) {
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS)) fail("unshare", "");
     map_ids((unsigned)atoi(argv[2]), 0, (unsigned)atoi(argv[3]), 0);
-    for (int i = 5; i < first; i++) shape(argv[i]);
+    shape(argv + 5, first - 5);
     umask(0);
     if (chdir(argv[4])) fail("chdir", argv[4]);
     /* A crash leaves no core file on the host: 1 byte also stops handlers that are pipes. */

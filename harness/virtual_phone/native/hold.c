@@ -21,26 +21,10 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 static const char *root;
-
-/* A remount in a user namespace must repeat the flags that the host has set. */
-static unsigned long present_flags(const char *path) {
-  struct statvfs facts;
-  if (statvfs(path, &facts)) fail("statvfs", path);
-  unsigned long flags = 0;
-  if (facts.f_flag & ST_RDONLY) flags |= MS_RDONLY;
-  if (facts.f_flag & ST_NOSUID) flags |= MS_NOSUID;
-  if (facts.f_flag & ST_NODEV) flags |= MS_NODEV;
-  if (facts.f_flag & ST_NOEXEC) flags |= MS_NOEXEC;
-  if (facts.f_flag & ST_NOATIME) flags |= MS_NOATIME;
-  if (facts.f_flag & ST_NODIRATIME) flags |= MS_NODIRATIME;
-  if (facts.f_flag & ST_RELATIME) flags |= MS_RELATIME;
-  return flags;
-}
 
 static void remount(const char *path, char *options) {
   unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | present_flags(path);
