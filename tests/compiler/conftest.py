@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from harness import recipes
+from harness.compiler.source import checkpoint_path
+from harness.errors import MissingTool
+from harness.stages.compile import compile_model
+from harness.types import Abi
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 64, 96, 2, 4, 2, 16
 TOKENS = 272
@@ -133,3 +140,48 @@ def _add_tokenizer(writer: Any) -> None:
 def tiny_gguf(write_gguf: Writer) -> Path:
     """The tiny model with Q4_1 matrices and a Q8_0 embedding, as the demo's model has them."""
     return write_gguf()
+
+
+def recipe_for(path: Path, **changes: Any) -> recipes.Recipe:
+    """A recipe for a GGUF file on this machine."""
+    values: dict[str, Any] = {
+        "folder": path.parent,
+        "name": "tiny",
+        "title": "Tiny",
+        "license": "Apache-2.0",
+        "source": recipes.FileSource(path, None),
+        "quantization": "q4f16_gguf",
+        "context": 512,
+        "prefill_chunk": 64,
+        "prompts": ("Hello",),
+        "max_tokens": 8,
+    }
+    return recipes.Recipe(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Iterator[Path]:
+    """A workspace for packages, gone after the tests: real ones are large."""
+    with tempfile.TemporaryDirectory(prefix="harness-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def compiled(workspace: Path) -> Callable[..., Path]:
+    """A function that compiles a GGUF file for this host and returns the package's folder."""
+
+    def compile_(path: Path, quantization: str, **changes: Any) -> Path:
+        recipe = recipe_for(path, **changes)
+        return compile_model(recipe, quantization, (Abi.X86_64,), workspace).path
+
+    return compile_
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> tuple[recipes.Recipe, Path]:
+    """The recipe and the checkpoint of the model that ships with the harness."""
+    recipe = recipes.find("smollm2-135m-instruct", Path.cwd())
+    try:
+        return recipe, checkpoint_path(recipe)
+    except MissingTool as problem:
+        pytest.skip(f"the real checkpoint is not in the cache: {problem.cause}")
