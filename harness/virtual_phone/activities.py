@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +65,15 @@ class ActivityManager:
         """The app whose process has this id on the host."""
         return next((each for each in self.running() if each.host_pid == host_pid), None)
 
-    async def start_activity(self, package: Package, activity: str) -> bool:
+    async def start_activity(
+        self, package: Package, activity: str, extras: Mapping[str, str]
+    ) -> bool:
         """Show an activity in the app's process, starting it if need be."""
         self._say(f"START u0 {{cmp={package.name}/{activity}}} from uid 2000")
         process = self._processes.get(package.name)
         if process is None:
             process = await self._start(package, None)
-        return await process.launch(activity)
+        return await process.launch(activity, extras)
 
     async def instrument(self, package: Package, instrumenting: Instrumenting) -> AppProcess:
         """Start the app anew for an instrumentation; whatever ran of it is ended first."""

@@ -133,13 +133,13 @@ class AppProcess:
         else:
             raise app_wire.WireError(f"unknown kind {kind}")
 
-    async def launch(self, activity: str) -> bool:
+    async def launch(self, activity: str, extras: Mapping[str, str]) -> bool:
         """Show an activity; False if the process did not come up."""
         try:
             await asyncio.wait_for(self._bound.wait(), CONNECT_SECONDS)
         except TimeoutError:
             return False
-        self._send(ToApp.LAUNCH_ACTIVITY, app_wire.text(activity))
+        self._send(ToApp.LAUNCH_ACTIVITY, app_wire.text(activity) + app_wire.bundle(extras))
         return not self.ended.is_set()
 
     def kill(self, number: int = signal.SIGKILL) -> None:

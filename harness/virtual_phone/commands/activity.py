@@ -93,12 +93,13 @@ async def monkey(system: System, call: Call) -> int:
     if package is None or package.launcher is None:
         await call.out("** No activities found to run, monkey aborted.\n")
         return 252
-    await system.activities.start_activity(package, package.launcher)
+    await system.activities.start_activity(package, package.launcher, {})
     await call.out("Events injected: 1\n")
     return 0
 
 
 async def _start(system: System, call: Call, words: list[str]) -> int:
+    extras = _text_extras(words)
     component = words[words.index("-n") + 1] if "-n" in words[:-1] else ""
     name, _, activity = component.partition("/")
     if not component and words and not words[-1].startswith("-"):
@@ -111,11 +112,17 @@ async def _start(system: System, call: Call, words: list[str]) -> int:
             f"Error type 3\nError: Activity class {{{name}/{wanted or activity}}} does not exist.\n"
         )
         return 1
-    started = await system.activities.start_activity(package, wanted)
+    started = await system.activities.start_activity(package, wanted, extras)
     if "-W" in words:
         state = "ok" if started else "timeout"
         await call.out(f"Status: {state}\nLaunchState: COLD\nActivity: {component}\nComplete\n")
     return 0
+
+
+def _text_extras(words: list[str]) -> dict[str, str]:
+    """What `-e NAME TEXT`, `--es NAME TEXT` say."""
+    places = [index for index, word in enumerate(words[:-2]) if word in ("-e", "--es")]
+    return {words[index + 1]: words[index + 2] for index in places}
 
 
 def _class_name(package: Package, activity: str) -> str:

@@ -1,22 +1,30 @@
 package android.app;
 
 import android.content.Context;
-import android.content.ContextWrapper;
+import android.content.Intent;
 import android.os.Bundle;
 import android.os.Handler;
 import android.os.Looper;
+import android.view.ContextThemeWrapper;
+import android.view.View;
 
 /** A screen. Nothing is drawn; what an activity does to its views can be seen by the app only. */
-public class Activity extends ContextWrapper {
+public class Activity extends ContextThemeWrapper {
+    public static final int RESULT_CANCELED = 0;
+    public static final int RESULT_OK = -1;
+    public static final int RESULT_FIRST_USER = 1;
+
     private final Handler handler = new Handler(Looper.getMainLooper());
     private Application application;
+    private Intent intent;
+    /** Kept, so that the views live as long as the screen. */
+    private View content;
 
-    public Activity() {
-        super(null);
-    }
+    public Activity() {}
 
-    final void attach(Application application, Instrumentation instrumentation) {
+    final void attach(Application application, Intent intent) {
         this.application = application;
+        this.intent = intent;
         attachBaseContext(application.getBaseContext());
     }
 
@@ -47,6 +55,18 @@ public class Activity extends ContextWrapper {
 
     public final Application getApplication() {
         return application;
+    }
+
+    public Intent getIntent() {
+        return intent;
+    }
+
+    public void setIntent(Intent intent) {
+        this.intent = intent;
+    }
+
+    public void setContentView(View view) {
+        content = view;
     }
 
     public final void runOnUiThread(Runnable work) {

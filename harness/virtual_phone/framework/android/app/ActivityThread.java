@@ -1,5 +1,6 @@
 package android.app;
 
+import android.content.Intent;
 import android.content.pm.ApplicationInfo;
 import android.os.Bundle;
 import android.os.Handler;
@@ -87,11 +88,13 @@ public final class ActivityThread {
         }
     }
 
-    private void launch(String name) {
+    private void launch(String name, Map<String, String> extras) {
         try {
-            Activity activity = instrumentation.newActivity(
-                    application.getClassLoader(), name, new android.content.Intent());
-            activity.attach(application, instrumentation);
+            Intent intent = new Intent(Intent.ACTION_MAIN);
+            extras.forEach(intent::putExtra);
+            Activity activity =
+                    instrumentation.newActivity(application.getClassLoader(), name, intent);
+            activity.attach(application, intent);
             instrumentation.callActivityOnCreate(activity, null);
             activity.performStart();
             activity.performResume();
@@ -107,7 +110,8 @@ public final class ActivityThread {
                 SystemLink.Received received = link.receive();
                 if (received.kind == SystemLink.TO_APP_LAUNCH_ACTIVITY) {
                     String name = received.text();
-                    handler.post(() -> launch(name));
+                    Map<String, String> extras = received.bundle();
+                    handler.post(() -> launch(name, extras));
                 }
             }
         } catch (EOFException closed) {
