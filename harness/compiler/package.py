@@ -42,7 +42,7 @@ def write_weights(
     writer: _Shard | None = None
     for name, tensor in tensors:
         data = np.ascontiguousarray(tensor)
-        if writer is not None and writer.size + data.nbytes > SHARD_BYTES:
+        if writer is not None and _aligned(writer.size) + data.nbytes > SHARD_BYTES:
             shards.append(writer.close())
             writer = None
         if writer is None:
@@ -68,7 +68,7 @@ class _Shard:
         self.file = (folder / name).open("wb")
 
     def add(self, name: str, data: npt.NDArray[Any]) -> None:
-        padding = -self.size % ALIGNMENT
+        padding = _aligned(self.size) - self.size
         self.file.write(b"\0" * padding)
         self.file.write(data.data)
         self.records.append(
@@ -91,6 +91,10 @@ class _Shard:
             "nbytes": self.size,
             "records": self.records,
         }
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def write_package_json(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:
