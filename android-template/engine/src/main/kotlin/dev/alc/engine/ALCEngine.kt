@@ -98,7 +98,8 @@ public class ALCEngine(
                 mutableState.value = EngineState.Ready(result.model.info)
                 result.model.info
             } catch (failure: Throwable) {
-                withContext(NonCancellable + decode) { unload() }
+                // Nested, because a change of dispatcher notices a cancellation on its way back.
+                withContext(NonCancellable) { withContext(decode) { unload() } }
                 mutableState.value = EngineState.New
                 throw if (failure is CancellationException) failure else typed(failure)
             }

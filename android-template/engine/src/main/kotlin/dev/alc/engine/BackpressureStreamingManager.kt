@@ -25,7 +25,7 @@ public class BackpressureStreamingManager(
     private val queue = ArrayDeque<GenerationEvent>()
     private val joining = Joiner()
     private var closed = false
-    private var dueNanos = Long.MIN_VALUE
+    private var dueNanos: Long? = null
 
     // Each holds at most one wake-up; whoever wakes looks at the queue again.
     private val arrivals = Channel<Unit>(Channel.CONFLATED)
@@ -99,13 +99,13 @@ public class BackpressureStreamingManager(
                     departures.trySend(Unit)
                     return head
                 }
-                val left = if (joining.count == 0) Long.MAX_VALUE else dueNanos - nanoTime()
+                val left = if (joining.ready) (dueNanos ?: nanoTime()) - nanoTime() else Long.MAX_VALUE
                 if (joining.ready && (left <= 0 || closed || full())) {
                     dueNanos = nanoTime() + intervalNanos()
                     departures.trySend(Unit)
                     return joining.take()
                 }
-                if (closed && joining.count == 0) return null
+                if (closed && !joining.ready) return null
                 left
             }
             if (waitNanos == Long.MAX_VALUE) {
