@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -93,6 +94,16 @@ class Settings:
         return self.folder / "rootfs"
 
 
+def program_key() -> str:
+    """Which program a phone runs: the SHA-256 of everything in this package."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".py", ".java", ".c", ".h"):
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 class PhoneDaemon:
     """A phone that runs."""
 
@@ -133,6 +144,7 @@ class PhoneDaemon:
         )
         self._adbd = Adbd(self._system, self._executor)
         self._port = 0
+        self._program = program_key()
         self._ended = asyncio.Event()
         self._rebooting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -238,6 +250,7 @@ class PhoneDaemon:
             "serial": f"127.0.0.1:{self._port}",
             "abi": str(self._settings.parts.abi),
             "pid": os.getpid(),
+            "program": self._program,
         }
         files.write_text(self._settings.folder / PORT, str(self._port))
         files.write_json(self._settings.folder / STATE, state)

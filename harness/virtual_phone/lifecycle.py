@@ -30,7 +30,14 @@ from harness.virtual_phone import (
     native_tools,
     rootfs,
 )
-from harness.virtual_phone.daemon import CONTROL, PORT, STATE, STATE_SCHEMA, Settings
+from harness.virtual_phone.daemon import (
+    CONTROL,
+    PORT,
+    STATE,
+    STATE_SCHEMA,
+    Settings,
+    program_key,
+)
 from harness.virtual_phone.faults import Fault
 from harness.virtual_phone.rootfs import Parts
 
@@ -107,7 +114,10 @@ def start(
         running = _find(folder)
         if running is not None:
             _check_same(running, abi, folder, memory_mib, storage_mib)
-            return running
+            if (_state(folder) or {}).get("program") == program_key():
+                return running
+            console.info(f"restarting the virtual phone {chosen}: it runs an older program")
+            running.stop()
         parts = _prepare(abi)
         _check_abi_kept(folder, abi)
         settings = Settings(chosen, folder, parts, memory_mib, storage_mib, _last_port(folder))
