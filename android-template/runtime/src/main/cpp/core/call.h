@@ -43,7 +43,7 @@ constexpr int32_t kMaxArguments = 65536;
 
 /*! A result that the caller does not have to decode: a value, an owned object, or bytes. */
 struct Result {
-  int32_t tag = kNone;      // kNone, kInt, kBool, kFloat, kDataType, kDevice, kText, kBytes, kObject
+  int32_t tag = kNone;      // never kDims
   int32_t type_index = 0;   // tvm-ffi's type index
   int64_t payload = 0;      // for kObject a handle that the caller now owns
   std::string bytes;        // for kText and kBytes

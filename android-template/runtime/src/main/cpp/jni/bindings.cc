@@ -7,6 +7,8 @@
 #include <jni.h>
 #include <tvm/ffi/c_api.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -18,7 +20,6 @@
 #include "../core/cpu.h"
 #include "../core/failure.h"
 #include "../core/mapping.h"
-#include "../core/objects.h"
 #include "../core/threads.h"
 
 namespace {
@@ -31,6 +32,14 @@ constexpr char kException[] = "dev/alc/runtime/NativeException";
 
 jclass exception_class = nullptr;
 jmethodID exception_new = nullptr;
+
+/*! Handles that Java holds: what it was given less what it gave back. */
+std::atomic<int64_t> held{0};
+
+jlong Hand(void* owned) {
+  if (owned != nullptr) held.fetch_add(1, std::memory_order_relaxed);
+  return reinterpret_cast<jlong>(owned);
+}
 
 /*! A Java exception is pending already; only the way back to Java is left. */
 struct Pending {};
@@ -104,9 +113,7 @@ jbyteArray Describe(JNIEnv* env, jclass) {
 }
 
 jlong GlobalFunction(JNIEnv* env, jclass, jbyteArray name) {
-  return Guard(env, [&] {
-    return reinterpret_cast<jlong>(alc::GlobalFunction(FromJava(env, name)));
-  });
+  return Guard(env, [&] { return Hand(alc::GlobalFunction(FromJava(env, name))); });
 }
 
 jbyteArray Call(JNIEnv* env, jclass, jlong function, jobject frame, jint count) {
@@ -119,6 +126,7 @@ jbyteArray Call(JNIEnv* env, jclass, jlong function, jobject frame, jint count) 
     alc::Result result =
         alc::Call(Pointer<void>(function), data, static_cast<size_t>(size), count);
     alc::Slot slot{result.tag, result.type_index, result.payload};
+    if (result.tag == alc::kObject) Hand(reinterpret_cast<void*>(result.payload));
     std::memcpy(data, &slot, sizeof(slot));
     if (result.tag == alc::kText || result.tag == alc::kBytes) return ToJava(env, result.bytes);
     return nullptr;
@@ -126,7 +134,9 @@ jbyteArray Call(JNIEnv* env, jclass, jlong function, jobject frame, jint count) 
 }
 
 void Release(JNIEnv*, jclass, jlong handle) {
-  if (handle != 0) TVMFFIObjectDecRef(reinterpret_cast<TVMFFIObjectHandle>(handle));
+  if (handle == 0) return;
+  held.fetch_sub(1, std::memory_order_relaxed);
+  TVMFFIObjectDecRef(reinterpret_cast<TVMFFIObjectHandle>(handle));
 }
 
 /*! Fills `out` with the DLDataType's bytes and the shape and returns the number of dimensions,
@@ -162,7 +172,7 @@ jlong Map(JNIEnv* env, jclass, jbyteArray path, jlong size) {
   return Guard(env, [&] {
     auto mapping = std::make_shared<alc::Mapping>(FromJava(env, path),
                                                   static_cast<size_t>(size < 0 ? 0 : size));
-    return reinterpret_cast<jlong>(new SharedMapping(std::move(mapping)));
+    return Hand(new SharedMapping(std::move(mapping)));
   });
 }
 
@@ -174,7 +184,11 @@ void Prefetch(JNIEnv* env, jclass, jlong mapping) {
 }
 
 /*! Ends the caller's share; the file stays mapped until the last tensor in it is released. */
-void Unmap(JNIEnv*, jclass, jlong mapping) { delete reinterpret_cast<SharedMapping*>(mapping); }
+void Unmap(JNIEnv*, jclass, jlong mapping) {
+  if (mapping == 0) return;
+  held.fetch_sub(1, std::memory_order_relaxed);
+  delete reinterpret_cast<SharedMapping*>(mapping);
+}
 
 jlong TensorInMapping(JNIEnv* env, jclass, jlong mapping, jlong offset, jlong dtype,
                       jlongArray shape) {
@@ -184,9 +198,8 @@ jlong TensorInMapping(JNIEnv* env, jclass, jlong mapping, jlong offset, jlong dt
     std::vector<jlong> dims(static_cast<size_t>(env->GetArrayLength(shape)));
     env->GetLongArrayRegion(shape, 0, static_cast<jsize>(dims.size()), dims.data());
     std::vector<int64_t> sizes(dims.begin(), dims.end());
-    return reinterpret_cast<jlong>(alc::TensorIn(*Pointer<SharedMapping>(mapping), offset, type,
-                                                 sizes.data(),
-                                                 static_cast<int32_t>(sizes.size())));
+    return Hand(alc::TensorIn(*Pointer<SharedMapping>(mapping), offset, type, sizes.data(),
+                              static_cast<int32_t>(sizes.size())));
   });
 }
 
@@ -194,7 +207,7 @@ jint ConfigureThreads(JNIEnv* env, jclass, jint count) {
   return Guard(env, [&]() -> jint { return alc::ConfigureThreads(count); });
 }
 
-jlong LiveObjects(JNIEnv*, jclass) { return alc::LiveObjects(); }
+jlong HeldHandles(JNIEnv*, jclass) { return held.load(std::memory_order_relaxed); }
 
 template <typename Function>
 JNINativeMethod Method(const char* name, const char* signature, Function* function) {
@@ -227,9 +240,8 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
       Method("unmap", "(J)V", Unmap),
       Method("tensorInMapping", "(JJJ[J)J", TensorInMapping),
       Method("configureThreads", "(I)I", ConfigureThreads),
-      Method("liveObjects", "()J", LiveObjects),
+      Method("heldHandles", "()J", HeldHandles),
   };
-  if (Guard(env, [] { return alc::CountObjects(), true; }) == false) return JNI_ERR;
   jint count = static_cast<jint>(sizeof(methods) / sizeof(methods[0]));
   return env->RegisterNatives(bindings, methods, count) == JNI_OK ? JNI_VERSION_1_6 : JNI_ERR;
 }

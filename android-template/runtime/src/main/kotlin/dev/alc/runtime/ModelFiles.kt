@@ -31,7 +31,9 @@ internal class ModelFiles private constructor(
 
     /** Refuses a file that is missing or has another size than it should. */
     fun checkSize(entry: Entry) {
-        if (!entry.file.isFile) throw ModelNotFoundException("${entry.file} (${entry.name}) is missing")
+        if (!entry.file.isFile) {
+            throw ModelNotFoundException("${entry.file} (${entry.name}) is missing")
+        }
         val actual = entry.file.length()
         if (actual != entry.size) {
             throw ModelDamagedException(

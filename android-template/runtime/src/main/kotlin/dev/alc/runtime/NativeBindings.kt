@@ -54,7 +54,7 @@ internal object NativeBindings {
     @JvmStatic
     external fun configureThreads(count: Int): Int
 
-    /** TVM's objects that are alive in this process. */
+    /** Handles that were given out and not released; tests find leaks by it. */
     @JvmStatic
-    external fun liveObjects(): Long
+    external fun heldHandles(): Long
 }

@@ -116,8 +116,9 @@ public class TVMModelLoader(
             if (description.layout != LAYOUT) {
                 refuse("its weights have the layout ${description.layout}, not $LAYOUT")
             }
+            val known = stamp.targets.keys.joinToString()
             val target = stamp.targets[runtime.abi]
-                ?: refuse("it has code for ${stamp.targets.keys.joinToString()}, not ${runtime.abi}")
+                ?: refuse("it has code for $known, not ${runtime.abi}")
             val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
             if (missing.isNotEmpty()) {
                 refuse("its code needs ${missing.joinToString()}, which this processor lacks")

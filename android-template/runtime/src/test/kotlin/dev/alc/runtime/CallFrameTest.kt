@@ -18,7 +18,8 @@ class CallFrameTest {
 
     @Test
     fun `texts keep every character`() {
-        val texts = listOf("", "ab", "seven77", "eight888", "héllo 😀 z", "a\u0000b", "日本".repeat(200))
+        val texts =
+            listOf("", "ab", "seven77", "eight888", "héllo 😀 z", "a\u0000b", "日本".repeat(200))
         for (text in texts) assertEquals(text, roundTrip { text(text) })
     }
 

@@ -33,7 +33,8 @@ class TVMModelLoaderTest {
             assertEquals(runtime.abi, it.info.abi)
             assertTrue(it.info.backend.startsWith("cpu "))
             assertTrue(it.info.weightsBytes > 0)
-            assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * it.cache.capacityTokens)
+            val tokens = it.cache.capacityTokens
+            assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * tokens)
             assertTrue(it.tokenizer.vocabSize <= it.info.vocabSize)
         }
         assertEquals(LoadStage.entries.toList(), stages.map { it.stage }.distinct())
@@ -170,7 +171,8 @@ class TVMModelLoaderTest {
                     val loader = TVMModelLoader(TestFiles.runtime(), TestFiles.codeCache)
                     val scope = this
                     val path = TestFiles.packageFolder().path
-                    loader.load(path, LoadOptions()) { if (it.stage == stage) scope.cancel() }.close()
+                    val model = loader.load(path) { if (it.stage == stage) scope.cancel() }
+                    model.close()
                     error("the load went on")
                 }
             }

@@ -21,7 +21,8 @@ import kotlin.concurrent.thread
 /** Sequences of tokens in a loaded model: the same tokens give the same logits on every way. */
 class TVMModuleTest {
     private lateinit var model: LoadedModel
-    private val tokens = intArrayOf(5, 9, 42, 7, 200, 11, 250, 3, 17, 80, 5, 9, 2, 1, 44, 45, 46, 47)
+    private val tokens =
+        intArrayOf(5, 9, 42, 7, 200, 11, 250, 3, 17, 80, 5, 9, 2, 1, 44, 45, 46, 47)
 
     @Before
     fun open() {
@@ -161,7 +162,9 @@ class TVMModuleTest {
         model.openSession().use { session ->
             for (bad in listOf(-1, model.info.vocabSize, Int.MAX_VALUE)) {
                 assertThrows(InvalidRequestException::class.java) { session.decode(bad) }
-                assertThrows(InvalidRequestException::class.java) { session.prefill(intArrayOf(1, bad)) }
+                assertThrows(InvalidRequestException::class.java) {
+                    session.prefill(intArrayOf(1, bad))
+                }
             }
             assertThrows(InvalidRequestException::class.java) { session.prefill(IntArray(0)) }
             assertThrows(InvalidRequestException::class.java) {
@@ -256,9 +259,9 @@ class TVMModuleTest {
         }
         model.close()
         cycle()
-        val before = TestFiles.liveObjects()
+        val before = TestFiles.heldHandles()
         repeat(10) { cycle() }
-        assertEquals(before, TestFiles.liveObjects())
+        assertEquals(before, TestFiles.heldHandles())
         assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
     }
 

@@ -61,14 +61,14 @@ internal object TestFiles {
         file.writeBytes(change(bytes))
     }
 
-    /** TVM's objects that are alive when nothing unreachable is left. */
-    fun liveObjects(): Long {
+    /** Native handles that are held when nothing unreachable is left. */
+    fun heldHandles(): Long {
         var last = Long.MAX_VALUE
         repeat(20) {
             System.gc()
             Thread.sleep(20)
             LogitsView.sweep()
-            last = minOf(last, NativeBindings.liveObjects())
+            last = minOf(last, NativeBindings.heldHandles())
         }
         return last
     }
