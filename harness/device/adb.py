@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from harness import console, process
 from harness.device import server, sync
-from harness.device.discover import read_properties, remedy
+from harness.device.discover import connect, read_properties, remedy
 from harness.device.link import DeviceFull, DeviceGone, Progress, ShellResult, quote
 from harness.device.shell import ShellStream
 from harness.errors import DeviceError, HarnessError, MissingTool
@@ -161,27 +161,14 @@ class AdbLink:
         while True:
             try:
                 self._adb.start_server()
-                self._connect()
+                if ":" in self._serial:  # over TCP: a new server does not know of it
+                    connect(self._adb, self._serial, timeout=2.0)
                 self.shell(["true"], timeout=CONNECT_SECONDS)
                 return
-            except (HarnessError, server.Broken, server.Refused, TimeoutError) as problem:
+            except HarnessError as problem:
                 if time.monotonic() >= limit:
-                    raise self._gone(str(problem)) from problem
-            time.sleep(0.5)
-
-    def _connect(self) -> None:
-        """Make the server connect to a device over TCP; a new server does not know of it.
-
-        A server that lost the connection calls the device offline and tries again every ten
-        seconds; told to forget it, it connects at once.
-        """
-        if ":" not in self._serial:
-            return
-        port = self._adb.server_port
-        listed = server.query(port, "host:devices")
-        if f"{self._serial}\toffline" in listed:
-            server.query(port, f"host:disconnect:{self._serial}")
-        server.query(port, f"host:connect:{self._serial}")
+                    raise self._gone(problem.cause or str(problem)) from problem
+            time.sleep(0.1)
 
     def _start(self, command: str) -> ShellStream:
         return ShellStream(self._open(f"shell,v2,raw:{command}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 
 from harness.device import server
@@ -72,22 +73,46 @@ def attached(adb: Adb) -> list[Attached]:
         ) from problem
 
 
-def connect(adb: Adb, serial: str) -> None:
+def connect(adb: Adb, serial: str, *, timeout: float = 5.0) -> None:
     """Make the adb server connect to a device over TCP; `serial` is its host:port.
 
-    Raises `DeviceError` with adb's words when it does not.
+    A server that has lost a connection calls the device offline and tries again every ten
+    seconds; told to forget it, it connects at once.
+
+    Raises `DeviceError` with adb's words when the device is not ready after `timeout` seconds.
     """
+    limit = time.monotonic() + timeout
     adb.start_server()
+    while True:
+        state, said = _connect_once(adb, serial)
+        if state == READY:
+            return
+        if time.monotonic() >= limit:
+            raise DeviceError(
+                f"adb does not connect to {serial}",
+                cause=f"it is {state}" if state else said,
+                remedy=remedy(state) if state else f"adb connect {serial}",
+            )
+        time.sleep(0.05)
+
+
+def _connect_once(adb: Adb, serial: str) -> tuple[str, str]:
+    """The device's state after one attempt (empty where adb does not list it), and adb's words."""
+    port, said = adb.server_port, ""
     try:
-        said = server.query(adb.server_port, f"host:connect:{serial}")
+        state = _state(port, serial)
+        if state == "offline":
+            server.query(port, f"host:disconnect:{serial}")
+        if state in ("", "offline"):
+            said = server.query(port, f"host:connect:{serial}").strip()
+        return _state(port, serial), said
     except (server.Broken, server.Refused, TimeoutError) as problem:
-        said = str(problem)
-    if not said.startswith(("connected to", "already connected")):
-        raise DeviceError(
-            f"adb does not connect to {serial}",
-            cause=said,
-            remedy=f"adb connect {serial}",
-        )
+        return "", str(problem)
+
+
+def _state(port: int, serial: str) -> str:
+    devices = read_devices(server.query(port, "host:devices-l"))
+    return next((device.state for device in devices if device.serial == serial), "")
 
 
 def read_devices(text: str) -> list[Attached]:

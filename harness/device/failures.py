@@ -47,11 +47,18 @@ def instrumentation_failed(serial: str, outcome: Outcome, report: Sequence[str])
             cause=outcome.problem,
             remedy=f"harness deploy MODEL -s {serial}",
         )
-    if outcome.results.get("error"):
+    error = outcome.results.get("error", "")
+    if "protocol:" in error:
         return DeviceError(
             f"the app on {serial} refused the request",
-            cause=outcome.results["error"],
+            cause=error,
             remedy=f"harness deploy MODEL -s {serial}   # installs the matching app",
+        )
+    if error:
+        return DeviceError(
+            f"the app on {serial} failed",
+            cause=error,
+            remedy=f"adb -s {serial} logcat -d -s LMX   # where it failed",
         )
     words = [line.strip() for line in report if line.strip()]
     return DeviceError(

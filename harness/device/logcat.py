@@ -82,7 +82,8 @@ class LogReader:
         while not self._stop.is_set():
             try:
                 self._read()
-                console.detail("logcat ended; asking again")
+                if not self._stop.is_set():
+                    console.detail("logcat ended; asking again")
             except DeviceGone as problem:
                 console.detail(f"logcat broke off: {problem}")
             except DeviceError as problem:
