@@ -15,37 +15,13 @@ from harness.errors import StageFailed
 from harness.stages.package import package
 from harness.stages.package.check import Expected, check
 from harness.stages.package.direct import merged_manifest
-from harness.stages.render import render
 from harness.tools import android_project, apk, apk_writer, apksig, dex
-from harness.types import Abi, Libc, Project, RuntimeBundle, SignedApk, Target
+from harness.types import Abi, Libc, Project, SignedApk, Target
 
-# The clone's own workspace: Kotlin and dex are the same for every target, so that what the demo
-# or another test made is used again.
-WORKSPACE = Path(__file__).parents[2]
 LIBRARY = "lib/arm64-v8a/libalc_runtime.so"
 needs_maven = pytest.mark.skipif(
     shutil.which("mvn") is None or shutil.which("javac") is None, reason="needs a JDK and Maven"
 )
-
-
-@pytest.fixture(scope="module")
-def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[Libc, Project]:
-    """The project with a library for the virtual phone, and with one for a phone."""
-    folder = tmp_path_factory.mktemp("runtime")
-    made = {}
-    for libc in Libc:
-        library = folder / libc / "libalc_runtime.so"
-        library.parent.mkdir()
-        # What is inside does not matter here; the sizes differ, as those of two compilers do.
-        library.write_bytes(b"\x7fELF" + libc.encode() * (3000 if libc is Libc.GLIBC else 9000))
-        bundle = RuntimeBundle(folder, libc, Target(Abi.ARM64, libc), library, library)
-        made[libc] = render(bundle, WORKSPACE)
-    return made
-
-
-@pytest.fixture(scope="module")
-def apks(projects: dict[Libc, Project]) -> dict[Libc, SignedApk]:
-    return {libc: package(project, WORKSPACE) for libc, project in projects.items()}
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -111,23 +87,26 @@ def test_the_apks_of_a_phone_and_the_virtual_phone_differ_in_the_runtime_only(
 
 @needs_maven
 def test_a_second_call_runs_no_program(
-    projects: dict[Libc, Project], apks: dict[Libc, SignedApk], monkeypatch: pytest.MonkeyPatch
+    workspace: Path,
+    projects: dict[Libc, Project],
+    apks: dict[Libc, SignedApk],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(process, "run", refuse)
     for libc, project in projects.items():
-        assert package(project, WORKSPACE) == apks[libc]
+        assert package(project, workspace) == apks[libc]
 
 
 @needs_maven
 def test_the_same_inputs_give_the_same_bytes_in_another_workspace(
-    projects: dict[Libc, Project], apks: dict[Libc, SignedApk], tmp_path: Path
+    workspace: Path, projects: dict[Libc, Project], apks: dict[Libc, SignedApk], tmp_path: Path
 ) -> None:
     """Kotlin and dex are taken over; linking, writing and signing are done again."""
     for name in ("package-kotlin", "package-dex", "package-dex-libraries"):
-        made = WORKSPACE / ".harness/build" / name
+        made = workspace / ".harness/build" / name
         shutil.copytree(made, tmp_path / ".harness/build" / name)
     again = package(projects[Libc.GLIBC], tmp_path)
     assert again.path.read_bytes() == apks[Libc.GLIBC].path.read_bytes()
