@@ -18,11 +18,17 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
+import org.junit.Before
 import org.junit.Test
 import java.io.File
 
 /** Whole packages load from a folder or a stamp; everything else is refused by name. */
 class TVMModelLoaderTest {
+    @Before
+    fun needPackage() {
+        TestFiles.packageFolder()
+    }
+
     @Test
     fun `a folder loads and says what it is`() {
         val stages = ArrayList<LoadProgress>()
@@ -204,7 +210,6 @@ class TVMModelLoaderTest {
         folder: File,
         options: LoadOptions = LoadOptions(),
     ) {
-        TestFiles.runtime()
         val problem = assertThrows(T::class.java) { load(folder.path, options).close() }
         assertTrue(problem.message, part in problem.message!!)
     }
