@@ -31,7 +31,8 @@ class Gradle:
 
         Raises `StageFailed` with what Gradle says.
         """
-        argv: list[str | Path] = [self.program, "-p", project, "--console=plain", ":app:assembleRelease"]
+        argv: list[str | Path] = [self.program, "--console=plain", "-p", project]
+        argv.append(":app:assembleRelease")
 
         def show(line: str) -> None:
             if found := _TASK.match(line):
