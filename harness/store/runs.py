@@ -229,7 +229,7 @@ def find_run(workspace: Path, name: str) -> StoredRun:
     raise UsageError(
         f"there is no run {name}" if not found else f"{name} fits {len(found)} runs",
         cause=f"known: {candidates}" if candidates else f"none in {runs_folder(workspace)}",
-        remedy="harness report   # takes the newest run",
+        remedy="harness report   # takes the newest run" if known else "harness run",
     )
 
 

@@ -76,7 +76,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _indented(text: str) -> list[str]:
-    return [f"     {line}" for line in printable(text).splitlines() or ["(nothing)"]]
+    return [f"     {line}".rstrip() for line in printable(text).splitlines() or ["(nothing)"]]
 
 
 def printable(text: str) -> str:
