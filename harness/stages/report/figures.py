@@ -84,6 +84,11 @@ class Figures:
         return bool(self.meta["virtual"])
 
     @property
+    def pss_peak_mb(self) -> float:
+        """The peak in megabytes; the kernel's kB are of 1024 bytes."""
+        return self.pss_peak_kb * 1024 / 1e6
+
+    @property
     def device(self) -> str:
         """The device's name for people; a virtual phone is always called one."""
         return VIRTUAL if self.virtual else str(self.meta["device"])

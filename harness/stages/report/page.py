@@ -77,7 +77,7 @@ def _tiles(figures: Figures) -> Iterator[Tile]:
     ):
         known = [value for value in values if value is not None]
         yield Tile(name, number(median(known) if known else None), unit, note)
-    yield Tile("PSS peak", number(figures.pss_peak_kb / 1000), "MB")
+    yield Tile("PSS peak", number(figures.pss_peak_mb), "MB")
 
 
 def _facts(figures: Figures) -> Iterator[tuple[str, str]]:

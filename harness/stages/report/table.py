@@ -31,7 +31,7 @@ def rows(figures: Figures) -> list[tuple[str, ...]]:
             number(prompt.decode_tok_s),
             number(prompt.decode_ms_p50),
             number(prompt.decode_ms_p95),
-            number(figures.pss_peak_kb / 1000),
+            number(figures.pss_peak_mb),
             printable(figures.device),
         )
         for prompt in figures.prompts
