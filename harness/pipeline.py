@@ -131,13 +131,14 @@ class Road:
         """The APK and the model on the device."""
         from harness.stages.deploy import deploy
 
+        apk, package = self.package, self.compile
         return self._on_device(
             "deploy",
             lambda: deploy(
                 self.link,
                 self.device,
-                self.package,
-                self.compile,
+                apk,
+                package,
                 context=self.plan.recipe.context,
                 verify=self.verify,
             ),
@@ -182,11 +183,12 @@ class Road:
         """The recorded run of the prompts."""
         from harness.stages.measure import measure
 
+        installation = self.deploy
         return self._on_device(
             "measure",
             lambda: measure(
                 self.link,
-                self.deploy,
+                installation,
                 prompts=self.plan.prompts,
                 max_tokens=self.plan.max_tokens,
                 threads=self.plan.threads,
@@ -243,7 +245,7 @@ class Road:
         return phone.serial
 
     def _on_device(self, name: str, work: Callable[[], Value]) -> Value:
-        """Run a stage that has the device to itself."""
+        """Run a stage that has the device to itself; what it stands on is made before."""
         from harness.device import lock
 
         with self._named(name), lock.hold(self.link):
