@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shutil
+import statistics
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
@@ -18,6 +21,7 @@ from harness.errors import StageFailed, UsageError
 from harness.stages.report import Report, plots, report, svg, table
 from harness.store import runs
 
+TRANSCRIPTS = Path(__file__).parent.parent / "transcripts"
 MS = 1_000_000
 ANSWER = "A week is approximately 7 days."
 
@@ -232,6 +236,25 @@ def test_reporting_again_gives_the_same(tmp_path: Path) -> None:
     page = first.page.read_bytes()
     assert reported(path).document == first.document
     assert first.page.read_bytes() == page
+
+
+def test_a_recorded_run_of_the_virtual_phone_gives_the_figures_of_its_records(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(TRANSCRIPTS / "run-virtual-phone", folder)
+    made = reported(folder)
+    (prompt,) = made.document["prompts"]
+    stamps = [30197904, 67020710, 93343042, 132221045, 156432378, 181858541, 209787242, 233226747]
+    assert prompt["text"] == ANSWER
+    assert prompt["token_ids"] == [49, 2605, 314, 4723, 216, 39, 2009, 30]
+    assert prompt["load_ms"] == pytest.approx((9064406136 - 8680216421) / MS, abs=0.001)
+    assert prompt["ttft_ms"] == pytest.approx((9330197904 - 9091836748) / MS, abs=0.001)
+    assert prompt["prefill_tok_s"] == pytest.approx(38e9 / (9322312897 - 9122583517), abs=0.001)
+    assert prompt["decode_tok_s"] == pytest.approx(7e9 / (stamps[-1] - stamps[0]), abs=0.001)
+    intervals = [(later - earlier) / MS for earlier, later in itertools.pairwise(stamps)]
+    assert prompt["decode_ms_p50"] == pytest.approx(statistics.median(intervals), abs=0.001)
+    assert prompt["pss_peak_kb"] == 181_354
 
 
 def test_a_run_that_broke_off_is_refused_with_its_error(tmp_path: Path) -> None:
