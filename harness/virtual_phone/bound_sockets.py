@@ -9,8 +9,8 @@ from pathlib import Path
 BACKLOG = 64
 
 
-def listen(root: Path, name: str) -> socket.socket:
-    """A listening Unix stream socket at `root`/`name`, not blocking, open to every user inside.
+def listen(root: Path, name: str, *, mode: int = 0o666) -> socket.socket:
+    """A listening Unix stream socket at `root`/`name`, not blocking, by default for every user.
 
     It is bound through the folder's descriptor: a Unix address has room for 107 bytes only, and a
     workspace's path may be longer.
@@ -24,7 +24,7 @@ def listen(root: Path, name: str) -> socket.socket:
         listener.bind(f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
-    path.chmod(0o666)
+    path.chmod(mode)
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

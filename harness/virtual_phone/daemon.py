@@ -49,7 +49,7 @@ STATE = "phone.json"
 CONTROL = "control"
 PORT = "port"
 THREADS = 64
-MEMORY_SECONDS = 1.0
+WATCH_SECONDS = 1.0
 REBOOT_SECONDS = 0.5
 LOW_MEMORY_MIB = 1024
 
@@ -162,11 +162,11 @@ class PhoneDaemon:
             await logs.serve(bound_sockets.listen(root, LOG_SOCKET))
             server = CommandServer(self._system, bound_sockets.listen(root, SYSTEM_SOCKET))
             self._task(server.serve())
-            self._task(self._watch_memory())
-            control = bound_sockets.listen(self._settings.folder, CONTROL)
+            control = bound_sockets.listen(self._settings.folder, CONTROL, mode=0o600)
             await asyncio.start_unix_server(self._control, sock=control)
             await self._listen()
             self._write_state()
+            self._task(self._watch())
             print(f"phone {self._settings.name} is ready on port {self._port}", flush=True)
             await self._ended.wait()
         finally:
@@ -218,10 +218,12 @@ class PhoneDaemon:
 
     # facts that change
 
-    async def _watch_memory(self) -> None:
-        while True:
-            await asyncio.sleep(MEMORY_SECONDS)
+    async def _watch(self) -> None:
+        """Keep /proc/meminfo true, and end when the folder is taken away or given to another."""
+        while (self._settings.folder / STATE).is_file():
             self._write_meminfo()
+            await asyncio.sleep(WATCH_SECONDS)
+        self._ended.set()
 
     def _write_meminfo(self) -> None:
         running = self._activities.running()

@@ -124,6 +124,8 @@ class PackageManager:
         self._translator = translator
         self._lock = threading.RLock()
         self._packages = self._load()
+        for left in (root / "data/app").glob("*.tmp"):
+            left.unlink()  # of an installation that a power cut ended
         self.sessions: dict[int, InstallSession] = {}
         self._next_session = FIRST_SESSION
 

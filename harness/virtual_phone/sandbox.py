@@ -71,6 +71,7 @@ class Sandbox:
         self._mounts = tuple(mounts)
         self._holder: subprocess.Popen[bytes] | None = None
         self._sockets: sockets.socket | None = None
+        self._socket_maker: subprocess.Popen[bytes] | None = None
         self._sockets_lock = asyncio.Lock()
         self.pid = 0
 
@@ -107,6 +108,9 @@ class Sandbox:
         if self._sockets is not None:
             self._sockets.close()
             self._sockets = None
+        if self._socket_maker is not None:
+            self._socket_maker.wait()  # it ends with its input
+            self._socket_maker = None
         if self._holder is not None:
             self._holder.kill()
             self._holder.wait()
@@ -139,7 +143,7 @@ class Sandbox:
     def _start_sockets(self) -> sockets.socket:
         ours, theirs = sockets.socketpair()
         with theirs:
-            subprocess.Popen(
+            self._socket_maker = subprocess.Popen(
                 [self._programs / "sockets", str(self.pid)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

@@ -12,8 +12,6 @@ public class Build {
     public static final String MANUFACTURER = SystemProperties.get("ro.product.manufacturer");
     public static final String MODEL = SystemProperties.get("ro.product.model");
     public static final String PRODUCT = SystemProperties.get("ro.product.name");
-    public static final String SOC_MANUFACTURER = SystemProperties.get("ro.soc.manufacturer");
-    public static final String SOC_MODEL = SystemProperties.get("ro.soc.model");
     public static final String TAGS = SystemProperties.get("ro.build.tags");
     public static final String TYPE = SystemProperties.get("ro.build.type");
 
@@ -37,16 +35,12 @@ public class Build {
         public VERSION() {}
     }
 
-    /** Names of API levels. Compilers copy their values, so only recent ones are here. */
+    /** Names of API levels; compilers copy their values. */
     public static class VERSION_CODES {
         public static final int O = 26;
         public static final int P = 28;
         public static final int Q = 29;
         public static final int R = 30;
-        public static final int S = 31;
-        public static final int TIRAMISU = 33;
-        public static final int UPSIDE_DOWN_CAKE = 34;
-        public static final int VANILLA_ICE_CREAM = 35;
 
         public VERSION_CODES() {}
     }

@@ -1,7 +1,6 @@
 package dalvik.system;
 
 import java.io.File;
-import java.io.IOException;
 import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLClassLoader;
@@ -20,7 +19,7 @@ public class PathClassLoader extends URLClassLoader {
     }
 
     @Override
-    protected String findLibrary(String name) {
+    public String findLibrary(String name) {
         File file = new File(libraries, System.mapLibraryName(name));
         return file.isFile() ? file.getPath() : null;
     }
@@ -31,10 +30,5 @@ public class PathClassLoader extends URLClassLoader {
         } catch (MalformedURLException problem) {
             throw new IllegalArgumentException(path, problem);
         }
-    }
-
-    @Override
-    public void close() throws IOException {
-        super.close();
     }
 }
