@@ -5,8 +5,25 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def kotlin_jars() -> str:
+    """The class path of the Kotlin modules, compiled once for each state of their sources."""
+    from harness import resources
+    from harness.errors import MissingTool
+    from harness.stages.package.direct import compile_kotlin
+
+    try:
+        jars = compile_kotlin(resources.path("android-template"), CHECKOUT)
+    except MissingTool as missing:
+        pytest.skip(str(missing))
+    return ":".join(str(path) for path in (*jars.own, *jars.libraries))
 
 
 @pytest.fixture

@@ -202,8 +202,10 @@ def _runs(isolate: bool) -> npt.NDArray[np.uint32]:
     if isolate:
         single = np.zeros(len(points), dtype=bool)
         digits = pre_tokenizers.Digits(individual_digits=True)
-        for begin, end in _spans(digits, text):
-            single[begin] = end - begin == 1
+        # Letters between them, because what stands between two digits is alone as well.
+        for begin, end in _spans(digits, "a".join(text)):
+            if end - begin == 1 and begin % 2 == 0:
+                single[begin // 2] = True
         classes[single] |= ISOLATED
     first = np.flatnonzero(np.diff(classes, prepend=255))
     # Surrogates are no characters; a run that would cross them goes on behind them.
