@@ -36,6 +36,7 @@ def target_stamp(abi: Abi) -> dict[str, object]:
 def package_facts(
     *,
     name: str,
+    title: str,
     model: Mapping[str, Any],
     quantization: str,
     kv_dtype: str,
@@ -52,7 +53,7 @@ def package_facts(
     config = LlamaConfig(**model["config"])
     return {
         "name": name,
-        "model": model["name"],
+        "model": title,
         "architecture": model["architecture"],
         "quantization": quantization,
         "layout": LAYOUT,

@@ -47,7 +47,6 @@ def weights(settings: Settings, progress: Progress) -> dict[str, Any]:
     metadata = {"quantization": chosen.name, "layout": package.LAYOUT}
     size = package.write_weights(folder, packed, metadata)
     return {
-        "name": checkpoint.name,
         "architecture": checkpoint.architecture,
         "config": asdict(checkpoint.config),
         "formats": formats,

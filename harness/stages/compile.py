@@ -45,6 +45,7 @@ def compile_model(
     }
     inputs: dict[str, Any] = {
         "name": recipe.name,
+        "title": recipe.title,
         "weights": weights.key,
         "libraries": {abi.value: library.key for abi, library in libraries.items()},
         "quality": quality.recorded(recipe.folder, source.checkpoint_hash(recipe), quantization),
@@ -144,6 +145,7 @@ def _assemble(
     stamps = {abi.value: describe.target_stamp(abi) for abi in libraries}
     facts = describe.package_facts(
         name=recipe.name,
+        title=recipe.title,
         model=model,
         quantization=quantization,
         kv_dtype=quantizations.find(quantization).kv_dtype,
