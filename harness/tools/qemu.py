@@ -1,4 +1,4 @@
-"""qemu-user: runs arm64 programs on this machine, with the C library that Debian builds for them."""
+"""qemu-user: runs arm64 programs on this machine, with the C library that Debian has for them."""
 
 from __future__ import annotations
 
