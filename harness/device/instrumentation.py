@@ -119,9 +119,9 @@ class Parser:
     def outcome(self) -> Outcome:
         """What is known at the end of the output."""
         problems = list(self.errors)
-        for key in ("shortMsg", "longMsg"):
-            if key in self.results and (text := self.results[key].strip()) not in problems:
-                problems.append(text)
+        short, long = (self.results.get(key, "").strip() for key in ("shortMsg", "longMsg"))
+        problems += [long if long.startswith(short) else f"{short}: {long}"] if long else []
+        problems += [short] if short and not long else []
         if self.code is None:
             problems.append("the output ends before the instrumentation does")
         elif self.code != RESULT_OK and not problems:

@@ -148,12 +148,14 @@ def test_a_run_that_breaks_off_keeps_what_had_come(bench: Bench, tmp_path: Path)
     assert any(sample.kind == "lmx_partial" for sample in stored.samples())
 
 
-@pytest.mark.parametrize("signal", [9, 11])
-def test_an_app_that_crashes_in_mid_generation_is_told(bench: Bench, signal: int) -> None:
+@pytest.mark.parametrize(("signal", "words"), [(9, "Process crashed."), (11, "SIGSEGV")])
+def test_an_app_that_crashes_in_mid_generation_is_told(
+    bench: Bench, signal: int, words: str
+) -> None:
     bench.phone.inject(faults.CrashApp("dev.alc.harness", after_log_lines=5, signal=signal))
     with pytest.raises(DeviceError, match="crashed") as raised:
         bench.app().generate(LONG)
-    assert "Process crashed" in raised.value.cause and raised.value.exit_code == 5
+    assert words in raised.value.cause and raised.value.exit_code == 5
     assert "logcat" in raised.value.remedy
     bench.phone.inject(faults.Clear())
     assert spoken(bench.app().generate([Step("after", "Hello", max_tokens=4)])) == 4
