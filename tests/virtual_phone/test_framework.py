@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from harness import process, resources
+from harness.stages.package import package
+from harness.stages.render import render
 from harness.tools import d8, jdk, maven
-from harness.tools.pip import cache_folder
+from harness.types import Abi, Libc, RuntimeBundle, Target
 from harness.virtual_phone import framework
 
 pytestmark = pytest.mark.skipif(
     shutil.which("mvn") is None or shutil.which("javac") is None, reason="needs a JDK and Maven"
 )
+CHECKOUT = Path(__file__).parents[2]
 TEMPLATE = resources.path("android-template")
 # Annotations for compilers and editors; nothing looks for them at run time.
 FOR_TOOLS = "android.annotation."
@@ -35,18 +38,29 @@ OF_OBJECT = {"public String toString()", "public int hashCode()", "public boolea
 OF_OBJECT |= {"public Object clone()"}
 
 
-def test_everything_that_the_app_uses_of_android_is_there() -> None:
-    kotlin = maven.build_kotlin(TEMPLATE, cache_folder() / "tests/virtual-phone-kotlin")
+@pytest.fixture(scope="module")
+def apk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The app's own APK; what its runtime library holds does not matter here."""
+    folder = tmp_path_factory.mktemp("runtime")
+    library = folder / "libalc_runtime.so"
+    library.write_bytes(b"\x7fELF")
+    target = Target(Abi.ARM64, Libc.GLIBC)
+    bundle = RuntimeBundle(folder, "framework-test", target, library, library)
+    return package(render(bundle, CHECKOUT), CHECKOUT).path
+
+
+def test_everything_that_the_app_uses_of_android_is_there(apk: Path, tmp_path: Path) -> None:
     tool = d8.find(TEMPLATE)
     argv: list[str | Path] = [tool.jdk.java, "-cp", tool.jar]
     argv += ["com.android.tools.r8.tracereferences.TraceReferences", "--check"]
     argv += ["--lib", framework.prepare(), "--lib", tool.jdk.home]
-    for jar in kotlin.all:
-        argv += ["--source", jar]
+    with zipfile.ZipFile(apk) as archive:
+        for name in archive.namelist():
+            if name.endswith(".dex"):
+                argv += ["--source", archive.extract(name, tmp_path)]
     done = process.run(argv, check=False)
     missing = MISSING.findall(done.stdout + done.stderr)
     assert [name for name in missing if not name.startswith(FOR_TOOLS)] == []
-    assert kotlin.modules
 
 
 def test_nothing_is_offered_that_android_does_not_have() -> None:

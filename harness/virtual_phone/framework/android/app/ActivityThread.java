@@ -43,10 +43,11 @@ public final class ActivityThread {
         Map<String, String> facts = bind.bundle();
         Map<String, String> instrumenting = bind.bundle();
         Thread.currentThread().setName("main");
+        // First in the queue: whatever the system asks for next needs a bound app.
+        thread.handler.post(() -> thread.bind(facts, instrumenting));
         Thread reader = new Thread(thread::listen, "Binder:system");
         reader.setDaemon(true);
         reader.start();
-        thread.handler.post(() -> thread.bind(facts, instrumenting));
         Looper.loop();
     }
 
