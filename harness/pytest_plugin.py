@@ -8,6 +8,7 @@ each test's outcome is written as a line of JSON that names the device.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness import golden as golden_answers
 from harness.device import discover, lock
 from harness.device.adb import AdbLink
 from harness.device.app import App
+from harness.lmx import Record
 from harness.tools import adb as adb_tool
 from harness.types import Device
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 INSTALLATION_SCHEMA = "harness.installation/1"
 OUTCOME_SCHEMA = "harness.test-outcome/1"
+# What lines of progress on stderr begin with.
+PROGRESS = "~ "
 _INSTALLATION = pytest.StashKey[Mapping[str, Any]]()
 _DEVICE = pytest.StashKey[Device]()
 
@@ -79,6 +83,33 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"device: {document['device']}",
         f"model: {document['name']} {document['quantization']}",
     ]
+
+
+class _Progress:
+    """Tells whoever started pytest what goes on, past pytest's capture of sys.stderr."""
+
+    def __init__(self) -> None:
+        self._test = ""
+
+    def begin(self, test: str) -> None:
+        self._test = test
+        self.say("")
+
+    def say(self, text: str) -> None:
+        line = f"{self._test}: {text}" if text else self._test
+        print(f"{PROGRESS}{line}", file=sys.__stderr__, flush=True)
+
+    def take(self, record: Record) -> None:
+        if record["t"] == "tokens":
+            self.say(f"{record['step']}, {record['first'] + len(record['ids'])} tokens")
+
+
+_progress = _Progress()
+
+
+def pytest_runtest_logstart(nodeid: str, location: tuple[str, int | None, str]) -> None:
+    """Say which test begins."""
+    _progress.begin(nodeid.rpartition("::")[2])
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -146,6 +177,8 @@ def app(link: AdbLink, installation: Mapping[str, Any]) -> App:
         model=installation["stamp"],
         application_id=installation["application_id"],
         threads=installation["threads"],
+        on_record=_progress.take,
+        on_status=_progress.say,
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from harness.files import canonical_json, sha256_file, write_json
 from harness.types import Installation
 
 INSTALLATION_SCHEMA = "harness.installation/1"
+# The plugin's lines of progress. (It is not imported here: it imports pytest.)
+PROGRESS = "~ "
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,21 @@ def run_device_tests(
         report = Path(temporary, "outcomes.jsonl")
         described = Path(temporary, "installation.json")
         write_json(described, _describe(installation, golden, threads))
-        argv: list[str | Path] = [sys.executable, "-m", "pytest", "-v", "--tb=short", "--no-header"]
+        argv: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-v",
+            "--tb=short",
+            "--capture=sys",
+        ]
         argv += ["-p", "harness.pytest_plugin", "-c", folder / "pytest.ini"]
         argv += ["--harness-installation", described, "--harness-report", report]
         argv += ["-k", select] if select else []
 
         def show(line: str) -> None:
-            if "::" in line:
-                step.update(f"testing on {installation.device}: {line.split('::')[-1].strip()}")
+            if line.startswith(PROGRESS):
+                step.update(f"on {installation.device}: {line.removeprefix(PROGRESS)}")
 
         done = process.run(
             [*argv, folder],
@@ -92,7 +102,7 @@ def run_device_tests(
     if failures:
         raise TestsFailed(
             f"{len(failures)} of {len(outcomes)} tests failed on {installation.device}",
-            cause="\n         ".join(_line(one) for one in failures),
+            cause="\n         ".join(_causes(failures)),
             remedy=f"harness test {installation.package.name} -s {installation.device.serial} -v",
         )
     if done.code != 0 or not outcomes:
@@ -157,8 +167,15 @@ def _summary(result: TestReport, installation: Installation) -> str:
     return f"{', '.join(parts) or 'no test ran'} on {installation.device}"
 
 
-def _line(one: Outcome) -> str:
-    return f"{one.test.split('::')[-1]}: {_first_line(one.reason)}"
+def _causes(failures: Sequence[Outcome]) -> list[str]:
+    """A line for each reason, with the first test that failed for it and how many others did."""
+    tests: dict[str, list[str]] = {}
+    for one in failures:
+        tests.setdefault(_first_line(one.reason), []).append(one.test.rpartition("::")[2])
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
+        for reason, names in tests.items()
+    ]
 
 
 def _first_line(text: str) -> str:

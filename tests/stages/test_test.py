@@ -63,6 +63,19 @@ def test_one(broken): pass
     assert "no phone" in raised.value.cause
 
 
+def test_tests_that_fail_for_one_reason_are_told_together(tmp_path: Path) -> None:
+    text = """
+import pytest
+@pytest.fixture
+def broken(): raise RuntimeError("no phone")
+def test_one(broken): pass
+def test_two(broken): pass
+"""
+    with pytest.raises(TestsFailed) as raised:
+        run_device_tests(INSTALLATION, golden=None, suites=suite(tmp_path, text))
+    assert raised.value.cause == "test_one and 1 more: RuntimeError: no phone"
+
+
 @pytest.mark.parametrize("text", ["", "import nothing_of_that_name\n"])
 def test_tests_that_cannot_run_are_no_success(tmp_path: Path, text: str) -> None:
     with pytest.raises(DeviceError, match="did not run"):
