@@ -52,3 +52,7 @@ public class LogitsException(message: String) : EngineException("logits", messag
 /** The model's chat template cannot be read or refused the conversation. */
 public class ChatTemplateException(message: String, cause: Throwable? = null) :
     EngineException("chat-template", message, cause)
+
+/** A file cannot be written, such as on a full disk. */
+public class StorageException(message: String, cause: Throwable? = null) :
+    EngineException("storage", message, cause)

@@ -1,0 +1,52 @@
+package dev.alc.app
+
+import dev.alc.engine.InvalidRequestException
+import org.junit.Assert.assertEquals
+import org.junit.Assert.assertThrows
+import org.junit.Assert.assertTrue
+import org.junit.Rule
+import org.junit.Test
+import org.junit.rules.TemporaryFolder
+import java.io.File
+
+class DoorRequestTest {
+    @get:Rule
+    val folder = TemporaryFolder()
+
+    private fun read(json: String) = DoorRequest.read(folder.newFile().apply { writeText(json) })
+
+    @Test
+    fun `what is left out takes its default`() {
+        val request = read("""{"schema":"harness.request/1","protocol":1,"run":"0123abcd","verb":"generate",
+            "steps":[{"id":"a","prompt":"b"}]}""")
+        assertEquals(2, request.threads)
+        val step = request.steps.single()
+        assertEquals(64, step.maxTokens)
+        assertEquals(0f, step.temperature)
+        assertTrue(step.template && step.keep)
+    }
+
+    @Test
+    fun `what is not a request is refused with its file and cause`() {
+        val good = """"schema":"harness.request/1","protocol":1,"run":"0123abcd","verb":"info""""
+        val wrong = listOf(
+            "",
+            "[]",
+            "{$good",
+            "{}",
+            "{$good,\"surprise\":1}",
+            "{$good,\"steps\":[{\"id\":\"a\"}]}",
+            "{$good,\"steps\":[{\"id\":\"a\",\"prompt\":\"b\",\"temperature\":NaN}]}",
+            "{$good,\"threads\":\"many\"}",
+            "{$good,\"threads\":1e99}",
+            "{${good.replace("request/1", "request/2")}}",
+            "{${good.replace("\"protocol\":1", "\"protocol\":2")}}",
+            "{${good.replace("0123abcd", "../../etc")}}",
+        )
+        for (json in wrong) {
+            val failure = assertThrows(json, InvalidRequestException::class.java) { read(json) }
+            assertTrue(failure.message!!.isNotEmpty())
+        }
+        assertThrows(InvalidRequestException::class.java) { DoorRequest.read(File(folder.root, "none.json")) }
+    }
+}
