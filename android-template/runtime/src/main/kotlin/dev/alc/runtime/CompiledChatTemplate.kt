@@ -35,9 +35,9 @@ public class CompiledChatTemplate private constructor(
             "tools" to null,
             "documents" to null,
         )
-        val globals = document.globals.mapValues { Text.markup(it.value) }
+        val tokens = document.tokens.mapValues { Text.markup(it.value) }
         return try {
-            Interpreter(globals + names).render(document.body).marked()
+            Interpreter(tokens + names).render(document.program).marked()
         } catch (failure: StackOverflowError) {
             throw ChatTemplateException("the chat template is nested too deeply", failure)
         }

@@ -1,6 +1,5 @@
 package dev.alc.runtime.template
 
-import dev.alc.runtime.template.Expression.Arguments
 import dev.alc.runtime.template.Values.Undefined
 import dev.alc.runtime.template.Values.fail
 
@@ -121,6 +120,7 @@ internal class Interpreter(globals: Map<String, Any?>) {
             value(expression.of),
             given(expression.name, expression.arguments),
         )
+        is Expression.Namespace -> Values.Namespace(expression.fields.mapValues { value(it.value) }.toMutableMap())
         is Expression.Compare -> compare(expression)
         is Expression.And -> value(expression.left).let { if (Values.truth(it)) value(expression.right) else it }
         is Expression.Or -> value(expression.left).let { if (Values.truth(it)) it else value(expression.right) }
@@ -138,8 +138,8 @@ internal class Interpreter(globals: Map<String, Any?>) {
         is Expression.Entries -> expression.entries.associate { (key, item) -> value(key) to value(item) }
     }
 
-    private fun given(what: String, arguments: Arguments): Given =
-        Given(what, arguments.positional.map(::value), arguments.named.mapValues { value(it.value) })
+    private fun given(what: String, arguments: List<Expression?>): Given =
+        Given(what, arguments.map { if (it == null) Given.Absent else value(it) })
 
     /** Chained as in Python: `a < b < c` is `a < b and b < c`. */
     private fun compare(expression: Expression.Compare): Boolean {

@@ -47,13 +47,16 @@ internal sealed interface Expression {
         val step: Expression?,
     ) : Expression
 
-    class Call(val function: String, val arguments: Arguments) : Expression
+    /** Arguments here and below are by position; null stands for one that was left out. */
+    class Call(val function: String, val arguments: List<Expression?>) : Expression
 
-    class Method(val of: Expression, val name: String, val arguments: Arguments) : Expression
+    class Method(val name: String, val of: Expression, val arguments: List<Expression?>) : Expression
 
-    class Filter(val name: String, val of: Expression, val arguments: Arguments) : Expression
+    class Filter(val name: String, val of: Expression, val arguments: List<Expression?>) : Expression
 
-    class Test(val name: String, val of: Expression, val arguments: Arguments) : Expression
+    class Test(val name: String, val of: Expression, val arguments: List<Expression?>) : Expression
+
+    class Namespace(val fields: Map<String, Expression>) : Expression
 
     class Compare(val first: Expression, val others: List<Pair<String, Expression>>) : Expression
 
@@ -74,7 +77,4 @@ internal sealed interface Expression {
     class Items(val items: List<Expression>) : Expression
 
     class Entries(val entries: List<Pair<Expression, Expression>>) : Expression
-
-    /** Arguments by position and by name. */
-    class Arguments(val positional: List<Expression>, val named: Map<String, Expression>)
 }

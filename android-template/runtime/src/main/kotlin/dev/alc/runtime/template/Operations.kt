@@ -4,27 +4,17 @@ import dev.alc.engine.ChatTemplateException
 import dev.alc.runtime.template.Values.Undefined
 import dev.alc.runtime.template.Values.fail
 
-/** Arguments of a call, evaluated. */
-internal class Given(
-    private val what: String,
-    private val positional: List<Any?>,
-    private val named: Map<String, Any?> = emptyMap(),
-) {
-    val size: Int
-        get() = positional.size
+/** Arguments of a call by position, evaluated; [Absent] for those that were left out. */
+internal class Given(private val what: String, private val values: List<Any?>) {
+    object Absent
 
-    fun has(index: Int, name: String): Boolean = index < positional.size || name in named
+    fun has(index: Int): Boolean = index < values.size && values[index] !== Absent
 
-    operator fun get(index: Int, name: String): Any? = when {
-        index < positional.size -> positional[index]
-        name in named -> named[name]
-        else -> fail("$what lacks its argument '$name'")
-    }
+    operator fun get(index: Int): Any? =
+        if (has(index)) values[index] else fail("$what lacks its argument ${index + 1}")
 
-    fun text(index: Int, name: String): Text =
-        this[index, name] as? Text ?: fail("$what needs a text as '$name'")
-
-    fun named(): Map<String, Any?> = named
+    fun text(index: Int): Text =
+        this[index] as? Text ?: fail("$what needs a text as its argument ${index + 1}")
 }
 
 /** Functions, methods, filters and tests that templates may use, as Python and Jinja have them. */
@@ -33,14 +23,13 @@ internal object Operations {
 
     fun call(function: String, given: Given): Any? = when (function) {
         "raise_exception" -> throw ChatTemplateException(
-            "the chat template refuses this conversation: ${given.text(0, "message")}",
+            "the chat template refuses this conversation: ${given.text(0)}",
         )
-        "namespace" -> Values.Namespace(given.named().toMutableMap())
         "range" -> {
-            val first = Values.number(given[0, "start"])
-            val start = if (given.size > 1) first else 0
-            val stop = if (given.size > 1) Values.number(given[1, "stop"]) else first
-            val step = if (given.size > 2) Values.number(given[2, "step"]) else 1
+            val first = Values.number(given[0])
+            val start = if (given.has(1)) first else 0
+            val stop = if (given.has(1)) Values.number(given[1]) else first
+            val step = if (given.has(2)) Values.number(given[2]) else 1
             if (step == 0L) fail("range has the step 0")
             val items = if (step > 0) start until stop step step else start downTo stop + 1 step -step
             if (items.count() > MOST_ITEMS) fail("range has more than $MOST_ITEMS items")
@@ -53,8 +42,8 @@ internal object Operations {
         is Text -> textMethod(value, name, given)
         is Map<*, *> -> when (name) {
             "get" -> {
-                val key = given[0, "key"]
-                if (key in value) value[key] else if (given.size > 1) given[1, "default"] else null
+                val key = given[0]
+                if (key in value) value[key] else if (given.has(1)) given[1] else null
             }
             "items" -> value.entries.map { listOf(it.key, it.value) }
             "keys" -> value.keys.toList()
@@ -65,19 +54,19 @@ internal object Operations {
     }
 
     private fun textMethod(value: Text, name: String, given: Given): Any? {
-        val letters = if (given.size > 0 && given[0, "chars"] != null) given[0, "chars"] as? Text else null
+        val letters = if (given.has(0) && given[0] != null) given[0] as? Text else null
         return when (name) {
             "strip" -> strip(value, letters, start = true, end = true)
             "lstrip" -> strip(value, letters, start = true, end = false)
             "rstrip" -> strip(value, letters, start = false, end = true)
-            "split" -> split(value, letters, if (given.size > 1) Values.number(given[1, "maxsplit"]) else -1)
-            "startswith" -> value.value.startsWith(given.text(0, "prefix").value)
-            "endswith" -> value.value.endsWith(given.text(0, "suffix").value)
+            "split" -> split(value, letters, if (given.has(1)) Values.number(given[1]) else -1)
+            "startswith" -> value.value.startsWith(given.text(0).value)
+            "endswith" -> value.value.endsWith(given.text(0).value)
             "replace" -> replace(
                 value,
-                given.text(0, "old"),
-                given.text(1, "new"),
-                if (given.size > 2) Values.number(given[2, "count"]) else -1,
+                given.text(0),
+                given.text(1),
+                if (given.has(2)) Values.number(given[2]) else -1,
             )
             "upper" -> value.mapped { it.uppercase() }
             "lower" -> value.mapped { it.lowercase() }
@@ -87,23 +76,23 @@ internal object Operations {
 
     fun filter(name: String, value: Any?, given: Given): Any? = when (name) {
         "trim" -> {
-            val letters = if (given.has(0, "chars")) given.text(0, "chars") else null
+            val letters = if (given.has(0)) given.text(0) else null
             strip(Values.text(value), letters, start = true, end = true)
         }
         "length", "count" -> Values.length(value)
         "upper" -> Values.text(value).mapped { it.uppercase() }
         "lower" -> Values.text(value).mapped { it.lowercase() }
-        "join" -> Values.join(Values.list(value), if (given.has(0, "d")) Values.text(given[0, "d"]) else Text.EMPTY)
+        "join" -> Values.join(Values.list(value), if (given.has(0)) Values.text(given[0]) else Text.EMPTY)
         "replace" -> replace(
             Values.text(value),
-            given.text(0, "old"),
-            given.text(1, "new"),
-            if (given.has(2, "count")) Values.number(given[2, "count"]) else -1,
+            given.text(0),
+            given.text(1),
+            if (given.has(2)) Values.number(given[2]) else -1,
         )
         "default", "d" -> {
-            val whenFalse = given.has(1, "boolean") && Values.truth(given[1, "boolean"])
+            val whenFalse = given.has(1) && Values.truth(given[1])
             if (value === Undefined || (whenFalse && !Values.truth(value))) {
-                if (given.has(0, "default_value")) given[0, "default_value"] else Text.EMPTY
+                if (given.has(0)) given[0] else Text.EMPTY
             } else {
                 value
             }
@@ -140,9 +129,9 @@ internal object Operations {
         "boolean" -> value is Boolean
         "true" -> value == true
         "false" -> value == false
-        "eq", "equalto", "==" -> Values.equal(value, given[0, "other"])
-        "ne", "!=" -> !Values.equal(value, given[0, "other"])
-        "in" -> Values.contains(given[0, "seq"], value)
+        "eq", "equalto", "==" -> Values.equal(value, given[0])
+        "ne", "!=" -> !Values.equal(value, given[0])
+        "in" -> Values.contains(given[0], value)
         "odd" -> Math.floorMod(Values.number(value), 2L) == 1L
         "even" -> Math.floorMod(Values.number(value), 2L) == 0L
         else -> fail("unknown test $name")
@@ -207,7 +196,7 @@ internal object Operations {
 
     /** `json.dumps(value, ensure_ascii=False)`, which Hugging Face puts in the place of Jinja's. */
     private fun json(value: Any?, given: Given): String {
-        if (given.has(0, "indent") && given[0, "indent"] != null) fail("tojson with an indent")
+        if (given.has(0) && given[0] != null) fail("tojson with an indent")
         return when (value) {
             null -> "null"
             is Boolean, is Long -> value.toString()

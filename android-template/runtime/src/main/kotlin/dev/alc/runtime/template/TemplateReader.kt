@@ -2,7 +2,6 @@ package dev.alc.runtime.template
 
 import dev.alc.engine.ModelDamagedException
 import dev.alc.engine.ModelIncompatibleException
-import dev.alc.runtime.template.Expression.Arguments
 import kotlinx.serialization.SerializationException
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
@@ -17,21 +16,26 @@ import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.longOrNull
 
 /** A template as its file has it. */
-internal class TemplateDocument(val globals: Map<String, String>, val body: List<Statement>)
+internal class TemplateDocument(val tokens: Map<String, String>, val program: List<Statement>)
 
 /**
- * Reads `chat_template.alc.json`; the compiler's `chat_template.py` lists the kinds of nodes.
+ * Reads `chat_template.alc.json`; the compiler's `chat_template.py` and `template_program.py`
+ * describe it.
  */
 internal object TemplateReader {
     private const val SCHEMA = "harness.chat-template/1"
+
+    /** Special tokens that templates know by name. */
+    private val TOKENS = listOf("bos_token", "eos_token", "unk_token", "pad_token")
 
     fun read(text: String, name: String): TemplateDocument = try {
         val document = Json.parseToJsonElement(text).jsonObject
         val schema = document.getValue("schema").jsonPrimitive.content
         if (schema != SCHEMA) throw ModelIncompatibleException("$name is $schema, not $SCHEMA")
         TemplateDocument(
-            globals = document.getValue("globals").jsonObject.mapValues { it.value.jsonPrimitive.content },
-            body = body(document.getValue("body")),
+            tokens = TOKENS.filter { it in document }
+                .associateWith { document.getValue(it).jsonPrimitive.content },
+            program = body(document.getValue("program")),
         )
     } catch (failure: SerializationException) {
         throw ModelDamagedException("$name is not valid JSON", failure)
@@ -77,8 +81,7 @@ internal object TemplateReader {
 
     private fun expressions(element: JsonElement): List<Expression> = element.jsonArray.map(::expression)
 
-    private fun named(element: JsonElement): Map<String, Expression> =
-        element.jsonObject.mapValues { expression(it.value) }
+    private fun arguments(element: JsonElement): List<Expression?> = element.jsonArray.map(::optional)
 
     private fun pairs(element: JsonElement): List<JsonArray> = element.jsonArray.map { it.jsonArray }
 
@@ -95,22 +98,11 @@ internal object TemplateReader {
                 optional(node[3]),
                 optional(node[4]),
             )
-            "call" -> Expression.Call(node.text(1), Arguments(expressions(node[2]), named(node[3])))
-            "method" -> Expression.Method(
-                expression(node[1]),
-                node.text(2),
-                Arguments(expressions(node[3]), emptyMap()),
-            )
-            "filter" -> Expression.Filter(
-                node.text(1),
-                expression(node[2]),
-                Arguments(expressions(node[3]), named(node[4])),
-            )
-            "test" -> Expression.Test(
-                node.text(1),
-                expression(node[2]),
-                Arguments(expressions(node[3]), emptyMap()),
-            )
+            "call" -> Expression.Call(node.text(1), arguments(node[2]))
+            "method" -> Expression.Method(node.text(1), expression(node[2]), arguments(node[3]))
+            "filter" -> Expression.Filter(node.text(1), expression(node[2]), arguments(node[3]))
+            "test" -> Expression.Test(node.text(1), expression(node[2]), arguments(node[3]))
+            "namespace" -> Expression.Namespace(node[1].jsonObject.mapValues { expression(it.value) })
             "compare" -> Expression.Compare(
                 expression(node[1]),
                 pairs(node[2]).map { it.text(0) to expression(it[1]) },
