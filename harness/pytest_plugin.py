@@ -175,6 +175,7 @@ def app(link: AdbLink, installation: Mapping[str, Any]) -> App:
     return App(
         link,
         model=installation["stamp"],
+        name=installation["name"],
         application_id=installation["application_id"],
         threads=installation["threads"],
         on_record=_progress.take,

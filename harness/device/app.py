@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.device.call import PROTOCOL, Call, Reply
+from harness.device.failures import MODEL
 from harness.device.link import DeviceLink
+from harness.errors import DeviceError
 from harness.lmx import Record
 
 REQUEST_SCHEMA = "harness.request/1"
@@ -51,7 +53,8 @@ class App:
     """The installed app, and the model (deploy's stamp on the device) that it is to use.
 
     Each call starts the app anew and raises `DeviceError` when the app or the device fails,
-    `TimingsIncomplete` when timing records are lost for good.
+    `TimingsIncomplete` when timing records are lost for good. `name` is what the commands to try
+    call the model.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class App:
         link: DeviceLink,
         *,
         model: str | None,
+        name: str = "",
         application_id: str = APPLICATION_ID,
         threads: int = 2,
         context: int | None = None,
@@ -67,6 +71,7 @@ class App:
     ) -> None:
         self._link = link
         self._model = model
+        self._name = name
         self._application_id = application_id
         self._threads = threads
         self._context = context
@@ -116,16 +121,19 @@ class App:
             on_record=self._on_record,
             on_status=self._on_status,
         )
-        return call.make(
-            {
-                "schema": REQUEST_SCHEMA,
-                "protocol": PROTOCOL,
-                "run": run,
-                "verb": verb,
-                "model": self._model,
-                "threads": self._threads,
-                "context": self._context,
-                **arguments,
-            },
-            logits=logits,
-        )
+        request = {
+            "schema": REQUEST_SCHEMA,
+            "protocol": PROTOCOL,
+            "run": run,
+            "verb": verb,
+            "model": self._model,
+            "threads": self._threads,
+            "context": self._context,
+            **arguments,
+        }
+        try:
+            return call.make(request, logits=logits)
+        except DeviceError as problem:
+            named = f"{self._name} " if self._name else ""
+            problem.remedy = problem.remedy.replace(f"{MODEL} ", named)
+            raise

@@ -9,6 +9,9 @@ from harness.device.instrumentation import Outcome
 from harness.device.link import DeviceGone
 from harness.errors import DeviceError, TimingsIncomplete
 
+# Stands in commands to try for the name of the model, of which a call knows only the stamp.
+MODEL = "MODEL"
+
 # By the kinds of the app's EngineException.
 _REMEDIES = {
     "model-not-found": "harness deploy MODEL -s {serial}",

@@ -115,6 +115,7 @@ def _generate(
     app = App(
         link,
         model=installation.stamp,
+        name=installation.package.name,
         application_id=installation.application_id,
         threads=threads,
         on_record=take,
