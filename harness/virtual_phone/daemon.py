@@ -120,7 +120,7 @@ class PhoneDaemon:
             parts.abi,
             storage,
             lambda: apksig.find(template, stage="phone"),
-            lambda: dex.find(template),
+            lambda: dex.find(template, parts.framework),
         )
         ring = SMALL_RING if settings.memory_mib < LOW_MEMORY_MIB else DEFAULT_RING
         logd = Logd(ring)
@@ -227,7 +227,8 @@ class PhoneDaemon:
 
     def _write_meminfo(self) -> None:
         running = self._activities.running()
-        taken = {each.package.name: each.memory_kib().get("Pss", 0) for each in running}
+        # Mapped files can be read again and count as available; what was written cannot.
+        taken = {each.package.name: each.memory_kib().get("Pss_Anon", 0) for each in running}
         text = kernel_facts.meminfo(self._settings.memory_mib, sum(taken.values()))
         # Written in place: a new file would not be the one that is mounted over /proc/meminfo.
         with (self._settings.root / "mnt/proc/meminfo").open("r+", encoding="ascii") as file:

@@ -21,10 +21,11 @@ _DEX = re.compile(r"classes\d*\.dex")
 
 @dataclass(frozen=True)
 class Translator:
-    """dex2jar and the Java that runs it."""
+    """dex2jar and the Java that runs it; `framework` has the classes that apps extend."""
 
     java: Path
     class_path: tuple[Path, ...]
+    framework: Path
 
     def translate(self, apk: Path) -> Path:
         """The jar for an APK's dex files, from the cache if they were translated before.
@@ -41,7 +42,7 @@ class Translator:
             path = os.pathsep.join(str(jar) for jar in self.class_path)
             # One run is too short to pay back what the optimizing compiler costs.
             argv: list[str | Path] = [self.java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-            argv += ["-cp", path, _PROGRAM, apk, made]
+            argv += ["-cp", path, _PROGRAM, apk, self.framework, made]
             process.run(argv, what="dex2jar", timeout=SECONDS)
             made.replace(target)
         return target
@@ -49,6 +50,7 @@ class Translator:
     def _kept(self, apk: Path) -> Path:
         digest = hashlib.sha256(_PROGRAM.read_bytes())
         digest.update("\n".join(jar.name for jar in self.class_path).encode())
+        digest.update(self.framework.name.encode())
         with zipfile.ZipFile(apk) as archive:
             for name in sorted(filter(_DEX.fullmatch, archive.namelist())):
                 digest.update(name.encode())
@@ -56,9 +58,10 @@ class Translator:
         return cache_folder() / "virtual-phone" / "dex" / f"{digest.hexdigest()[:32]}.jar"
 
 
-def find(template: Path) -> Translator:
+def find(template: Path, framework: Path) -> Translator:
     """dex2jar of the version in the template's catalog, fetched by Maven at the first call.
 
     Raises `MissingTool` without a JDK, or without the Maven or network that the first call needs.
     """
-    return Translator(jdk.find().java, maven.resolve(template, ["dex2jar"], stage="phone"))
+    jars = maven.resolve(template, ["dex2jar"], stage="phone")
+    return Translator(jdk.find().java, jars, framework)

@@ -37,6 +37,8 @@ SHELL_ENVIRONMENT = {
 }
 
 _NEEDS_SHELL = re.compile(r"[|&;<>()$`\\\n*?\[#~={}!]")
+# Commands that hand their caller's standard streams on to a program.
+_WANTS_STREAMS = ("run-as",)
 _LOGCAT = re.compile(r'export ANDROID_LOG_TAGS="([^"]*)"; exec logcat( .*)?', re.DOTALL)
 
 
@@ -94,7 +96,7 @@ class System:
             words = shlex.split(text)
         except ValueError:
             return None
-        if not words or words[0] not in self.commands:
+        if not words or words[0] not in self.commands or words[0] in _WANTS_STREAMS:
             return None
         # Quoted text is taken as it is by both; outside quotes only a shell may interpret.
         if _NEEDS_SHELL.search(_unquoted(text)):

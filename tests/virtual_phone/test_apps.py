@@ -195,3 +195,9 @@ def test_the_shell_and_apps_leave_each_other_s_folders_alone(probe) -> None:
     assert probe.run("shell", "/data/local/tmp/busybox true").returncode == 0
     assert probe.run("shell", "run-as dev.probe /data/local/tmp/busybox true").returncode != 0
     probe.shell("rm /data/local/tmp/busybox")
+
+
+def test_run_as_hands_its_standard_streams_on(probe) -> None:
+    done = probe.run("shell", "run-as dev.probe sh -c 'cat > files/typed; exit 7'", input="typed\n")
+    assert done.returncode == 7
+    assert probe.shell("run-as dev.probe cat files/typed") == "typed"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.virtual_phone import faults
+from harness.types import Abi
+from harness.virtual_phone import faults, lifecycle
 
 pytestmark = pytest.mark.phone
 
@@ -38,9 +39,12 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
 
 def test_an_unauthorized_host_is_shown_as_such(victim) -> None:
     victim.phone.inject(faults.Unauthorized())
-    victim.adb.run("disconnect", victim.phone.serial)
-    victim.adb.run("connect", victim.phone.serial)
-    wait_for(lambda: state(victim) == "unauthorized")
+
+    def refused() -> bool:
+        victim.adb.run("connect", victim.phone.serial)
+        return state(victim) == "unauthorized"
+
+    wait_for(refused)
 
 
 def test_a_host_trusted_at_first_use_signs_from_then_on(victim) -> None:
@@ -140,3 +144,25 @@ def test_a_reboot_ends_logcat_and_gives_a_new_boot_id(victim) -> None:
 def test_heat_is_told_by_the_thermal_service(victim) -> None:
     victim.phone.inject(faults.Thermal(status=3))
     assert "Thermal Status: 3" in victim.shell("dumpsys thermalservice")
+
+
+def test_an_app_that_takes_more_than_the_phone_has_is_killed(
+    start_adb, probe_apk: Path, tmp_path: Path
+) -> None:
+    small = lifecycle.start(Abi.X86_64, tmp_path, memory_mib=96)
+    try:
+        adb = start_adb("adbutils")
+        adb.run("connect", small.serial)
+        installed = adb.run("install", probe_apk, serial=small.serial)
+        assert installed.returncode == 0, installed.stdout + installed.stderr
+        assert (
+            "MemTotal:          98304 kB"
+            in adb.run("shell", "cat /proc/meminfo", serial=small.serial).stdout
+        )
+        command = "am instrument -w -r -e verb allocate -e mib 18 dev.probe/.Probe"
+        done = adb.run("shell", command, serial=small.serial)
+        assert "shortMsg=Process crashed." in done.stdout
+        log = adb.run("logcat", "-d", "-s", "lowmemorykiller", serial=small.serial).stdout
+        assert "Kill 'dev.probe'" in log
+    finally:
+        small.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -61,30 +63,25 @@ async def run_as(system: System, call: Call) -> int:
     )
     environment = {**SHELL_ENVIRONMENT, "HOME": package.data_dir}
     descriptors = call.streams.descriptors
-    if descriptors is not None:
-        stdin, stdout, stderr = (os.dup(each) for each in descriptors)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                *line, stdin=stdin, stdout=stdout, stderr=stderr, env=environment
-            )
-        finally:
-            for each in (stdin, stdout, stderr):
-                os.close(each)
-        return _code(await child.wait())
+    if descriptors is None:
+        return await call.fail("run-as: needs a shell")
+    stdin, stdout, stderr = descriptors
     child = await asyncio.create_subprocess_exec(
         *line,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
         env=environment,
+        start_new_session=True,
     )
-    stdout_data, stderr_data = await child.communicate()
-    await call.out(stdout_data)
-    await call.error(stderr_data)
-    return _code(child.returncode or 0)
-
-
-def _code(code: int) -> int:
+    ending = asyncio.ensure_future(child.wait())
+    gone = asyncio.ensure_future(call.gone.wait())
+    await asyncio.wait({ending, gone}, return_when=asyncio.FIRST_COMPLETED)
+    gone.cancel()
+    if not ending.done():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    code = await ending
     return 128 - code if code < 0 else code
 
 

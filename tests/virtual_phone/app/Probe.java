@@ -10,6 +10,10 @@ import android.util.Log;
 import java.io.File;
 import java.io.FileWriter;
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Scanner;
 
 /** Looks at the phone from inside an app: {@code am instrument -w -r -e verb VERB dev.probe/.Probe}. */
@@ -71,6 +75,9 @@ public class Probe extends Instrumentation {
                 sendStatus(STARTED, new Bundle());
                 sleep();
                 break;
+            case "allocate":
+                allocate(Integer.parseInt(arguments.getString("mib", "1")));
+                break;
             case "throw":
                 throw new IllegalStateException("on purpose");
             case "segfault":
@@ -111,6 +118,19 @@ public class Probe extends Instrumentation {
         try (Scanner scanner = new Scanner(file).useDelimiter("\\A")) {
             return scanner.hasNext() ? scanner.next() : "";
         }
+    }
+
+    /** Takes memory of the heap and outside it, the same amount of both, and keeps it. */
+    private static void allocate(int mib) {
+        List<Object> held = new ArrayList<>();
+        for (int i = 0; i < mib; i++) {
+            byte[] inside = new byte[1 << 20];
+            Arrays.fill(inside, (byte) 1);
+            held.add(inside);
+            held.add(ByteBuffer.allocateDirect(1 << 20).put(inside));
+        }
+        sleep();
+        held.clear();
     }
 
     private static void sleep() {
