@@ -47,6 +47,16 @@ class Reply:
     repaired: int
 
 
+def clear(link: DeviceLink, application_id: str) -> None:
+    """Remove what calls whose host was killed have left; for who holds the device's lock."""
+    link.shell(["rm", "-rf", REQUEST_FOLDER, _results(application_id)])
+
+
+def _results(application_id: str) -> str:
+    """The folder of runs: the app's media folder, which the shell may read on every Android."""
+    return f"/sdcard/Android/media/{application_id}/harness"
+
+
 class Call:
     """One run of the app's Instrumentation."""
 
@@ -78,7 +88,7 @@ class Call:
 
     @property
     def _folder(self) -> str:
-        return f"/sdcard/Android/media/{self._application_id}/harness/{self._run}"
+        return f"{_results(self._application_id)}/{self._run}"
 
     def make(self, request: Mapping[str, Any], *, logits: Path | None = None) -> Reply:
         """Send the request, follow the run to its end, and collect what it left.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness import console
-from harness.device import model_store
+from harness.device import call, model_store
 from harness.device.link import DeviceLink
 from harness.device.model_store import File
 from harness.errors import DeviceError, StageFailed
@@ -43,6 +43,7 @@ def deploy(
     document = read_package(package)
     check_memory(device, package, document, context)
     files = package_files(package, document)
+    call.clear(link, apk.application_id)
     install_apk(link, apk)
     stamp = model_store.stamp_path(package.key)
     pushed = push_model(link, package, files, stamp, verify=verify)
