@@ -47,6 +47,15 @@ class Difference:
         )
 
 
+def holds_for(quantization: str) -> bool:
+    """Whether a form of the weights keeps the checkpoint's own values.
+
+    Golden answers are those of the checkpoint; a form that rounds its weights anew is another
+    model, whose answers may be others.
+    """
+    return quantization.startswith("q0") or quantization.endswith("_gguf")
+
+
 def load(path: Path) -> tuple[Answer, ...]:
     """The answers of a golden.json. Raises `UsageError` when it is not one."""
     try:

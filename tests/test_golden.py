@@ -50,3 +50,8 @@ def test_what_holds_no_answers_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UsageError):
         golden.load(path)
+
+
+def test_golden_answers_hold_for_forms_that_keep_the_weights() -> None:
+    assert golden.holds_for("q0f32") and golden.holds_for("q4f16_gguf")
+    assert not golden.holds_for("q4f32_1") and not golden.holds_for("q4f16_1")
