@@ -66,7 +66,6 @@ class Condition:
     thermal_status: int = 0
     thermal_override: int | None = None
     awake: bool = True
-    fixed_performance: bool = False
 
     def set_battery(self, name: str, value: str) -> bool:
         """`dumpsys battery set`; False for a name that the service does not know."""

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -99,8 +98,6 @@ def start(
     something or restricts user namespaces, `UsageError` where a phone of this name is of another
     make, and `DeviceError` if it does not come up.
     """
-    from filelock import FileLock
-
     chosen = _DEFAULT_NAMES[abi] if name is None else name
     if not _NAME.fullmatch(chosen):
         raise UsageError(
@@ -109,8 +106,7 @@ def start(
             remedy="harness phone start",
         )
     folder = workspace.resolve() / ".harness" / "phones" / chosen
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with _disk_errors(folder), _made_and_locked(folder):
         running = _find(folder)
         if running is not None:
             _check_same(running, abi, folder, memory_mib, storage_mib)
@@ -136,14 +132,22 @@ def status(workspace: Path) -> list[Phone]:
     return [phone for phone in found if phone is not None]
 
 
-def erase(workspace: Path, name: str) -> None:
-    """Stop a phone and remove everything that it keeps."""
-    folder = workspace.resolve() / ".harness" / "phones" / name
-    phone = _find(folder)
-    if phone is not None:
-        phone.stop()
-    if folder.is_dir():
-        shutil.rmtree(folder)
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """What a full or read-only disk does to any step of a start is told as such."""
+    try:
+        yield
+    except OSError as problem:
+        raise files.disk_error(Path(problem.filename or folder), problem) from problem
+
+
+@contextlib.contextmanager
+def _made_and_locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield
 
 
 def _prepare(abi: Abi) -> Parts:

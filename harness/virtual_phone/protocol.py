@@ -95,12 +95,3 @@ def banner(properties: Mapping[str, str], features: Sequence[str] = FEATURES) ->
     names = ("ro.product.name", "ro.product.model", "ro.product.device")
     facts = "".join(f"{name}={properties.get(name, '')};" for name in names)
     return f"device::{facts}features={','.join(features)}"
-
-
-def features_of(text: str) -> frozenset[str]:
-    """The features that a host's banner names."""
-    for part in text.rstrip("\0").split("::", 1)[-1].split(";"):
-        name, equals, value = part.partition("=")
-        if name == "features" and equals:
-            return frozenset(item for item in value.split(",") if item)
-    return frozenset()

@@ -21,7 +21,6 @@ from harness import process
 from harness.errors import DeviceError, HarnessError, MissingTool
 
 SHELL_UID = 2000
-MEDIA_RW_GID = 1023
 START_SECONDS = 20.0
 
 

@@ -48,7 +48,6 @@ class Transport(asyncio.BufferedProtocol):
         self.adbd = adbd
         self.streams: dict[int, Stream] = {}
         self.max_payload = protocol.MAX_PAYLOAD_BEFORE_CONNECT
-        self.on_lost: list[Callable[[], None]] = []
         self._version = protocol.VERSION_MIN
         self._online = False
         self._token = b""
@@ -82,8 +81,6 @@ class Transport(asyncio.BufferedProtocol):
         for answer in self._opening.values():
             if not answer.done():
                 answer.set_result(False)
-        for action in self.on_lost:
-            action()
         self.resume_writing()
 
     def pause_writing(self) -> None:

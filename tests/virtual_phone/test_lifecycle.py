@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import MissingTool, UsageError
+from harness.errors import MissingTool, StageFailed, UsageError
 from harness.types import Abi
 from harness.virtual_phone import lifecycle, sandbox
 from harness.virtual_phone.lifecycle import Phone
@@ -105,8 +105,6 @@ def test_a_phone_s_data_outlives_it(tmp_path: Path) -> None:
         assert (phone.folder / "rootfs/data/local/tmp/kept").read_text() == "kept"
     finally:
         phone.stop()
-    lifecycle.erase(tmp_path, phone.name)
-    assert not phone.folder.exists()
 
 
 def test_another_size_than_the_running_phone_s_is_an_error(tmp_path: Path) -> None:
@@ -123,6 +121,21 @@ def test_a_long_workspace_path_is_no_obstacle(tmp_path: Path) -> None:
     deep.mkdir(parents=True)
     phone = start(deep)
     phone.stop()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".harness").write_text("in the way")
+    with pytest.raises(StageFailed, match="cannot write"):
+        lifecycle.start(Abi.X86_64, tmp_path)
+
+
+def test_a_phone_ends_when_its_folder_is_taken_away(tmp_path: Path) -> None:
+    phone = start(tmp_path)
+    shutil.rmtree(tmp_path / ".harness")
+    deadline = time.monotonic() + 10
+    while processes_of(phone.folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(phone.folder) == []
 
 
 def test_a_name_that_is_a_path_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from harness.virtual_phone.calls import Call
 from harness.virtual_phone.packages import Package
 from harness.virtual_phone.system import System
 
-RESULT_OK = -1
 _WITH_VALUE = {"--user", "--abi", "-p", "-f", "--display"}
 
 

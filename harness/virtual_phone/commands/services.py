@@ -32,8 +32,8 @@ async def cmd(system: System, call: Call) -> int:
             condition.thermal_override = int(status)
         case ["thermalservice", "reset"]:
             condition.thermal_override = None
-        case ["power", "set-fixed-performance-mode-enabled", flag]:
-            condition.fixed_performance = flag == "true"
+        case ["power", "set-fixed-performance-mode-enabled", _]:
+            pass  # taken, as by phones whose clocks do not change anyway
         case ["connectivity", "airplane-mode"]:
             on = condition.setting("global", "airplane_mode_on") == "1"
             await call.out("enabled\n" if on else "disabled\n")
