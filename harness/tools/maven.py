@@ -27,6 +27,10 @@ _NETWORK = re.compile(
     r"Unknown host|Temporary failure in name resolution|Connection refused|Connect timed out"
     r"|Network is unreachable|Could not transfer|No route to host"
 )
+_BOILERPLATE = re.compile(
+    r"\[Help 1\]$|^\[Help|^To see the full stack|^Re-run Maven|^For more information"
+    r"|^After correcting|^mvn <args>|^Failed to execute goal|^See dump files"
+)
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,10 @@ def _attempt(maven: Maven, folder: Path, words: list[str], step: console.Step) -
 
 
 def _errors(output: str) -> str:
-    """The first lines in which Maven or the compiler says what is wrong."""
-    lines = [line[8:].strip() for line in output.splitlines() if line.startswith("[ERROR]")]
-    return "\n         ".join([line for line in lines if line][:12])
+    """The first lines in which Maven or the compiler says what is wrong, each once."""
+    marks = ("[ERROR]", "[WARNING] file:") if "-Werror" in output else ("[ERROR]",)
+    lines = [
+        line.partition("]")[2].strip() for line in output.splitlines() if line.startswith(marks)
+    ]
+    told = [line for line in dict.fromkeys(lines) if line and not _BOILERPLATE.search(line)]
+    return "\n         ".join(told[:12])

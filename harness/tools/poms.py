@@ -174,7 +174,7 @@ def _module(source: Path, name: str, below: tuple[str, ...], catalog: Catalog) -
           <execution>
             <id>compile</id><phase>compile</phase><goals><goal>compile</goal></goals>
             <configuration>
-              <args><arg>-Xexplicit-api=strict</arg><arg>-Werror</arg></args>
+              <args><arg>-Xexplicit-api=strict</arg><arg>-Wextra</arg><arg>-Werror</arg></args>
             </configuration>
           </execution>
           <execution>

@@ -190,7 +190,7 @@ public class ALCEngine(
                 ?: return Finished(FinishReason.CANCELLED, usage(), nanoTime())
             events.send(GenerationEvent.Prefilled(prompt.size - cached, prefillNanos, nanoTime()))
 
-            var reason: FinishReason
+            val reason: FinishReason
             while (true) {
                 if (ticket.stopped) {
                     reason = FinishReason.CANCELLED
