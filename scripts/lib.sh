@@ -31,6 +31,23 @@ missing_packages() {
   done
 }
 
+# usage: patiently TEXT COMMAND ...   runs the command and says every few seconds that it still does
+patiently() {
+  local text=$1 began=$SECONDS pid status=0
+  shift
+  "$@" </dev/null &
+  pid=$!
+  # A command in the background does not see Ctrl-C.
+  trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 1
+    [ $(((SECONDS - began) % 8)) -ne 7 ] || say "· setup    $text  $((SECONDS - began)) s"
+  done
+  wait "$pid" || status=$?
+  trap - INT TERM
+  return $status
+}
+
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
@@ -46,9 +63,10 @@ install_packages() {
     return 1
   fi
   export DEBIAN_FRONTEND=noninteractive
-  as_root apt-get update -qq || fail "apt-get update failed" "check the network, then run this again"
+  patiently "apt-get update" as_root apt-get update -qq ||
+    fail "apt-get update failed" "check the network, then run this again"
   # shellcheck disable=SC2086
-  as_root apt-get install -y -qq --no-install-recommends $names >/dev/null ||
+  patiently "apt-get install" as_root apt-get install -y -qq --no-install-recommends $names >/dev/null ||
     fail "apt-get could not install $names" "sudo apt-get install $names"
 }
 
@@ -79,7 +97,7 @@ setup() {
   stamp=.venv/.harness-setup
   if ! grep -qxF "$wanted" "$stamp" 2>/dev/null; then
     say "  setup    Python packages from PyPI (TVM, zig, cmake, adb and others, about 300 MB)"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$1" ||
+    patiently "pip install" .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$1" ||
       fail "pip could not install the Python packages" "check the network, then run this again"
     # The set with the developers' packages serves both scripts.
     { [ -z "$1" ] || echo " ${wanted#"$1 "}"; echo "$wanted"; } >"$stamp"
