@@ -13,6 +13,7 @@ import dev.alc.engine.MetricsLog
 import dev.alc.engine.ModelInfo
 import dev.alc.engine.Prompt
 import dev.alc.engine.SamplingOptions
+import dev.alc.engine.StorageException
 import dev.alc.engine.StrategyUnavailableException
 import dev.alc.engine.StreamingPolicy
 import kotlinx.serialization.json.JsonArray
@@ -23,6 +24,7 @@ import kotlinx.serialization.json.buildJsonObject
 import kotlinx.serialization.json.put
 import kotlinx.serialization.json.putJsonObject
 import java.io.File
+import java.io.IOException
 
 /**
  * The verbs that the host may ask for: info, load, generate and logits.
@@ -86,13 +88,17 @@ internal class Door(
                 }
                 null
             } catch (failure: EngineException) {
+                failure
+            } catch (problem: IOException) {
+                StorageException("$folder cannot be written: ${problem.message}", problem)
+            }
+            if (error != null) {
                 log.append(
                     buildJsonObject {
                         put("t", "error")
-                        put("message", failure.message)
+                        put("message", error.message)
                     }.toString(),
                 )
-                failure
             }
             if (model != null) content["memory"] = memory()
             engine.close()

@@ -32,7 +32,11 @@ class DoorTest {
     private val strategy = EchoStrategy()
     private var pss = 100L
 
-    private fun serve(json: String, strategy: EchoStrategy = this.strategy): JsonObject {
+    private fun serve(
+        json: String,
+        strategy: EchoStrategy = this.strategy,
+        target: File = folder.newFolder(),
+    ): JsonObject {
         val file = folder.newFile().apply { writeText(json) }
         val door = Door(
             strategy,
@@ -43,7 +47,6 @@ class DoorTest {
             progress = {},
             pid = 7,
         )
-        val target = folder.newFolder()
         val outcome = runBlocking { door.serve(DoorRequest.read(file), target) }
         assertEquals(listOf("metrics.jsonl", "result.json"), target.list()!!.filter { it != "logits.f32" }.sorted())
         val result = Json.parseToJsonElement(outcome.file.readText()).jsonObject
@@ -194,6 +197,13 @@ class DoorTest {
             assertEquals(json, "end", result.records().last().text("t"))
             if (kind != null) assertTrue(json, result.records().any { it.text("t") == "error" })
         }
+    }
+
+    @Test
+    fun `a file that cannot be written is a failure of its own kind`() {
+        val target = folder.newFolder()
+        File(target, "logits.f32").mkdir()
+        assertEquals("storage", serve(request("logits", ""","tokens":[97]"""), target = target).kind())
     }
 
     @Test

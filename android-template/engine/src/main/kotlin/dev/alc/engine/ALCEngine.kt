@@ -14,6 +14,7 @@ import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.isActive
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
@@ -130,6 +131,8 @@ public class ALCEngine(
         try {
             val streaming = BackpressureStreamingManager(request.streaming, nanoTime)
             streaming.stream(this, decode) { serve(request, ticket, it) }
+            // The decode thread ended between the admission and the first step.
+            if (!ticket.answered) emit(Failed(LifecycleException(CLOSED_MEANWHILE)))
         } finally {
             tickets.leave(ticket)
         }
@@ -146,12 +149,14 @@ public class ALCEngine(
         } catch (cancelled: CancellationException) {
             when (ticket.ending) {
                 Ticket.Ending.STOP -> Finished(FinishReason.CANCELLED, Usage(0, 0, 0), nanoTime())
-                Ticket.Ending.CLOSE -> Failed(LifecycleException("the engine was closed"))
-                null -> throw cancelled
+                Ticket.Ending.CLOSE -> Failed(LifecycleException(CLOSED_MEANWHILE))
+                // Only a cancelled collector makes this coroutine inactive.
+                null -> if (currentCoroutineContext().isActive) Failed(typed(cancelled)) else throw cancelled
             }
         } catch (failure: Throwable) {
             Failed(typed(failure))
         }
+        ticket.answered = true
         events.sendLast(last)
     }
 
@@ -365,7 +370,10 @@ public class ALCEngine(
                 turn.withLock { block(ready().run { Triple(model, memory, limit) }) }
             }
         } catch (failure: Throwable) {
-            throw if (failure is CancellationException) failure else typed(failure)
+            // A decode thread that has ended cancels what is given to it, but not the caller.
+            currentCoroutineContext().ensureActive()
+            ready()
+            throw typed(failure)
         }
     }
 
@@ -382,6 +390,8 @@ public class ALCEngine(
     private enum class Outcome { KEPT, ROLLED_BACK, BROKEN }
 
     private companion object {
+        const val CLOSED_MEANWHILE = "the engine was closed"
+
         fun typed(failure: Throwable): EngineException = failure as? EngineException
             ?: BackendException("unexpected ${failure.javaClass.name}: ${failure.message}", failure)
 

@@ -42,13 +42,8 @@ public class BackpressureStreamingManager(
         context: CoroutineContext,
         produce: suspend (BackpressureStreamingManager) -> Unit,
     ): Unit = coroutineScope {
-        launch(context) {
-            try {
-                produce(this@BackpressureStreamingManager)
-            } finally {
-                close()
-            }
-        }
+        // Also when it is cancelled before it begins, as by a thread that has ended meanwhile.
+        launch(context) { produce(this@BackpressureStreamingManager) }.invokeOnCompletion { close() }
         while (true) collector.emit(next() ?: break)
     }
 

@@ -4,7 +4,8 @@ package dev.alc.engine
  * A request for one answer.
  *
  * @property conversation continues the conversation of this name, or starts it; its cache is
- *   kept for the next request. Null answers once and keeps nothing.
+ *   kept for the next request, its tokens until [ALCEngine.forget]. Null answers once and keeps
+ *   nothing.
  * @property maxTokens the most tokens of the answer.
  * @throws InvalidRequestException if [maxTokens] is not positive or the name is empty.
  */

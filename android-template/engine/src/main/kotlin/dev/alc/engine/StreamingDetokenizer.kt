@@ -31,7 +31,8 @@ public class StreamingDetokenizer(
         val piece = tokenizer.tokenBytes(token, previous)
         previous = token
         if (bytes.remaining() < piece.size) {
-            bytes = ByteBuffer.allocate(2 * (bytes.position() + piece.size)).put(bytes.flip() as ByteBuffer)
+            bytes.flip()
+            bytes = ByteBuffer.allocate(2 * (bytes.remaining() + piece.size)).put(bytes)
         }
         bytes.put(piece)
         return drain(end = false)

@@ -15,6 +15,10 @@ internal class Ticket(val conversation: String?, val requestedNanos: Long) {
     var ending: Ending? = null
         private set
 
+    /** Whether the collector was sent the last event. */
+    @Volatile
+    var answered: Boolean = false
+
     val stopped: Boolean
         get() = ending == Ending.STOP
 

@@ -8,6 +8,7 @@ import dev.alc.engine.GenerationEvent.Started
 import dev.alc.engine.GenerationEvent.Tokens
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CompletableDeferred
+import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.ExperimentalCoroutinesApi
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
@@ -17,13 +18,14 @@ import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.flow.transformWhile
 import kotlinx.coroutines.launch
+import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.test.StandardTestDispatcher
 import kotlinx.coroutines.test.TestScope
 import kotlinx.coroutines.test.runCurrent
 import kotlinx.coroutines.test.runTest
+import kotlinx.coroutines.yield
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
-import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Assert.fail
@@ -426,9 +428,34 @@ class ALCEngineTest {
         val model = ScriptedModel("abc")
         val engine = loaded(model)
         model.before = { throw CancellationException("from below") }
-        val last = runCatching { engine.generate(turn("a")).toList() }
-        assertFalse(last.getOrNull()?.lastOrNull() is Finished)
+        assertTrue(engine.generate(turn("a")).failure() is BackendException)
         model.before = {}
         assertEquals("abc", engine.generate(turn("b")).toList().text())
+    }
+
+    @Test
+    fun `closing while requests come in from everywhere leaves none without an end`() = runBlocking {
+        repeat(30) { round ->
+            val model = ScriptedModel("abcdef")
+            val engine = ALCEngine(ScriptedStrategy(model), EngineConfig(maxQueued = 100))
+            engine.load("model")
+            val requests = List(16) { index ->
+                async(Dispatchers.Default) {
+                    if (index % 4 == 3) yield()
+                    engine.generate(turn("$index", "c${index % 3}")).toList().last()
+                }
+            }
+            val calls = List(4) {
+                async(Dispatchers.Default) { runCatching { engine.cacheCounters() }.exceptionOrNull() }
+            }
+            if (round % 2 == 0) delay(1)
+            engine.close()
+            for (last in requests.awaitAll()) {
+                assertTrue("$last", last is Finished || (last is Failed && last.error is LifecycleException))
+            }
+            for (failure in calls.awaitAll()) assertTrue("$failure", failure == null || failure is LifecycleException)
+            assertTrue(model.closed)
+            assertEquals(0, model.openSessions)
+        }
     }
 }
