@@ -131,7 +131,7 @@ def test_a_build_without_a_network_says_so(
     script = """
 case "$*" in
 *--offline*) echo "[ERROR] Cannot access central in offline mode"; exit 1;;
-*) echo "[ERROR] Unknown host repo.maven.apache.org: Name or service not known"; exit 1;;
+*) echo "[ERROR] Unknown host repo.example.org: Name or service not known"; exit 1;;
 esac
 """
     fake_maven(tmp_path / "tools", script, monkeypatch)
