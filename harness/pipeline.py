@@ -173,7 +173,9 @@ class Road:
             if self.retest:
                 return test(None)
             passed = self._stage(
-                "test", lambda: artifacts.produce(self.workspace, "test", inputs, test)
+                "test",
+                lambda: artifacts.produce(self.workspace, "test", inputs, test),
+                idle="passed before on this device; `harness test` runs them again",
             )
             facts: Mapping[str, Any] = passed.manifest["facts"]
             return facts
@@ -251,13 +253,13 @@ class Road:
         with self._named(name), lock.hold(self.link):
             return work()
 
-    def _stage(self, name: str, work: Callable[[], Value]) -> Value:
+    def _stage(self, name: str, work: Callable[[], Value], *, idle: str = "unchanged") -> Value:
         """Run a stage and say so where it had nothing to do."""
         begun = console.steps_begun()
         with self._named(name):
             value = work()
         if console.steps_begun() == begun and name != "report":
-            console.unchanged(name, "unchanged")
+            console.unchanged(name, idle)
         return value
 
     @contextlib.contextmanager
