@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,4 +25,6 @@ def show_report(report: Report, as_json: bool) -> None:
     color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((100, 24)).columns
     click.echo(report.text(color=color, width=width))
-    console.info(f"  report   {report.page}")
+    here = Path.cwd()
+    page = report.page.relative_to(here) if report.page.is_relative_to(here) else report.page
+    console.info(f"  report   {page}")
