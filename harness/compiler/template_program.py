@@ -96,6 +96,7 @@ class _Compiler:
         names = tree.find_all(nodes.Name)
         stored = {name.name for name in names if name.ctx == "store"}
         self._absent = ABSENT - stored
+        self._loops = 0
         self._binary: dict[type[nodes.Node], str] = {
             nodes.And: "and", nodes.Or: "or", nodes.Add: "add", nodes.Sub: "sub",
             nodes.Mul: "mul", nodes.FloorDiv: "floordiv", nodes.Mod: "mod",
@@ -119,18 +120,25 @@ class _Compiler:
             case nodes.If():
                 return self._if([node, *node.elif_], node.else_)
             case nodes.For() if not node.recursive:
-                test = None if node.test is None else self._e(node.test)
-                head = ["for", self._target(node.target), self._e(node.iter), test]
-                return [[*head, self.body(node.body), self.body(node.else_)]]
+                return [self._for(node)]
             case nodes.Assign():
                 return [["set", self._target(node.target), self._e(node.node)]]
-            case nodes.Break():
+            case nodes.Break() if self._loops:
                 return [["break"]]
-            case nodes.Continue():
+            case nodes.Continue() if self._loops:
                 return [["continue"]]
+            case nodes.Break() | nodes.Continue():
+                raise _unsupported(node, f"'{type(node).__name__.lower()}' outside a loop")
             case nodes.For():
                 raise _unsupported(node, "a recursive loop")
         raise _unsupported(node, f"the statement '{type(node).__name__.lower()}'")
+
+    def _for(self, node: nodes.For) -> list[Any]:
+        head = [self._target(node.target), self._e(node.iter), self._maybe(node.test)]
+        self._loops += 1
+        body = self.body(node.body)
+        self._loops -= 1
+        return ["for", *head, body, self.body(node.else_)]
 
     def _output(self, node: nodes.Node) -> list[Any]:
         from jinja2 import nodes
@@ -180,6 +188,8 @@ class _Compiler:
         from jinja2 import nodes
 
         match node:
+            case nodes.Name() if node.name in PYTHON_NAMES or node.name == "loop":
+                raise _unsupported(node, f"an assignment to '{node.name}'")
             case nodes.Name():
                 return ["name", node.name]
             case nodes.NSRef():

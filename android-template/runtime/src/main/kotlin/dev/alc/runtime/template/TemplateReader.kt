@@ -1,136 +1,208 @@
 package dev.alc.runtime.template
 
 import dev.alc.engine.ModelDamagedException
-import dev.alc.engine.ModelIncompatibleException
-import kotlinx.serialization.SerializationException
-import kotlinx.serialization.json.Json
+import dev.alc.runtime.parseDocument
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonNull
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import kotlinx.serialization.json.booleanOrNull
-import kotlinx.serialization.json.jsonArray
-import kotlinx.serialization.json.jsonObject
-import kotlinx.serialization.json.jsonPrimitive
 import kotlinx.serialization.json.longOrNull
 
 /** A template as its file has it. */
-internal class TemplateDocument(val tokens: Map<String, String>, val program: List<Statement>)
+internal class TemplateProgram(val tokens: Map<String, Text>, val body: Block)
 
 /**
  * Reads `chat_template.alc.json`; the compiler's `chat_template.py` and `template_program.py`
- * describe it.
+ * describe it. Nothing is skipped and nothing is guessed.
  */
-internal object TemplateReader {
-    private const val SCHEMA = "harness.chat-template/1"
-
-    /** Special tokens that templates know by name. */
-    private val TOKENS = listOf("bos_token", "eos_token", "unk_token", "pad_token")
-
-    fun read(text: String, name: String): TemplateDocument = try {
-        val document = Json.parseToJsonElement(text).jsonObject
-        val schema = document.getValue("schema").jsonPrimitive.content
-        if (schema != SCHEMA) throw ModelIncompatibleException("$name is $schema, not $SCHEMA")
-        TemplateDocument(
-            tokens = TOKENS.filter { it in document }
-                .associateWith { document.getValue(it).jsonPrimitive.content },
-            program = body(document.getValue("program")),
-        )
-    } catch (failure: SerializationException) {
-        throw ModelDamagedException("$name is not valid JSON", failure)
-    } catch (failure: IllegalArgumentException) {
-        throw ModelDamagedException("$name is not a compiled template: ${failure.message}", failure)
-    } catch (failure: NoSuchElementException) {
-        throw ModelDamagedException("$name is not a compiled template: ${failure.message}", failure)
-    } catch (failure: IndexOutOfBoundsException) {
-        throw ModelDamagedException("$name is not a compiled template: ${failure.message}", failure)
+internal class TemplateReader private constructor(private val source: String) {
+    private fun read(document: JsonObject): TemplateProgram {
+        val unknown = document.keys - TOKENS - setOf("schema", "program")
+        if (unknown.isNotEmpty()) damaged("it has unknown entries: ${unknown.joinToString()}")
+        val tokens = TOKENS.filter(document::containsKey)
+            .associateWith { Text.markup(text(document.getValue(it))) }
+        return TemplateProgram(tokens, block(document["program"] ?: damaged("it has no program")))
     }
 
-    private fun body(element: JsonElement): List<Statement> = element.jsonArray.map { statement(it.jsonArray) }
+    private fun block(element: JsonElement): Block = Block(array(element).map(::statement))
 
-    private fun statement(node: JsonArray): Statement = when (val kind = node.text(0)) {
-        "text" -> Statement.Print(Expression.Constant(Text.markup(node.text(1))))
-        "print" -> Statement.Print(expression(node[1]))
-        "if" -> Statement.If(expression(node[1]), body(node[2]), body(node[3]))
-        "for" -> Statement.For(
-            target(node[1]),
-            expression(node[2]),
-            optional(node[3]),
-            body(node[4]),
-            body(node[5]),
-        )
-        "set" -> Statement.Set(target(node[1]), expression(node[2]))
-        "break" -> Statement.Break
-        "continue" -> Statement.Continue
-        else -> throw IllegalArgumentException("unknown statement $kind")
+    private fun statement(element: JsonElement): Statement = node(element) { kind, parts ->
+        when (kind to parts.size) {
+            "text" to 1 -> Write(Text.markup(text(parts[0])))
+            "print" to 1 -> Print(expression(parts[0]))
+            "if" to 3 -> If(expression(parts[0]), block(parts[1]), block(parts[2]))
+            "for" to 5 -> For(
+                target(parts[0]),
+                expression(parts[1]),
+                optional(parts[2]),
+                block(parts[3]),
+                block(parts[4]),
+            )
+            "set" to 2 -> Set(target(parts[0]), expression(parts[1]))
+            "break" to 0 -> Statement { Flow.BREAK }
+            "continue" to 0 -> Statement { Flow.CONTINUE }
+            else -> damaged("an unknown statement '$kind' with ${parts.size} parts")
+        }
     }
 
-    private fun target(element: JsonElement): Target {
-        val node = element.jsonArray
-        return when (val kind = node.text(0)) {
-            "name" -> Target.Name(node.text(1))
-            "tuple" -> Target.Unpack(node[1].jsonArray.map(::target))
-            "field" -> Target.Field(node.text(1), node.text(2))
-            else -> throw IllegalArgumentException("unknown target $kind")
+    private fun target(element: JsonElement): Target = node(element) { kind, parts ->
+        when (kind to parts.size) {
+            "name" to 1 -> NameTarget(text(parts[0]))
+            "tuple" to 1 -> TupleTarget(array(parts[0]).map(::target))
+            "field" to 2 -> FieldTarget(text(parts[0]), text(parts[1]))
+            else -> damaged("an unknown target '$kind' with ${parts.size} parts")
         }
     }
 
     private fun optional(element: JsonElement): Expression? =
         if (element is JsonNull) null else expression(element)
 
-    private fun expressions(element: JsonElement): List<Expression> = element.jsonArray.map(::expression)
+    private fun expressions(element: JsonElement): List<Expression> =
+        array(element).map(::expression)
 
-    private fun arguments(element: JsonElement): List<Expression?> = element.jsonArray.map(::optional)
-
-    private fun pairs(element: JsonElement): List<JsonArray> = element.jsonArray.map { it.jsonArray }
-
-    private fun expression(element: JsonElement): Expression {
-        val node = element.jsonArray
-        return when (val kind = node.text(0)) {
-            "const" -> Expression.Constant(constant(node[1].jsonPrimitive))
-            "name" -> Expression.Name(node.text(1))
-            "attr" -> Expression.Attribute(expression(node[1]), node.text(2))
-            "item" -> Expression.Item(expression(node[1]), expression(node[2]))
-            "slice" -> Expression.Slice(
-                expression(node[1]),
-                optional(node[2]),
-                optional(node[3]),
-                optional(node[4]),
+    private fun expression(element: JsonElement): Expression = node(element) { kind, parts ->
+        when (kind to parts.size) {
+            "const" to 1 -> Constant(constant(parts[0]))
+            "name" to 1 -> Name(text(parts[0]))
+            "attr" to 2 -> Attribute(expression(parts[0]), text(parts[1]))
+            "item" to 2 -> Item(expression(parts[0]), expression(parts[1]))
+            "slice" to 4 -> {
+                val (from, until, step) = parts.drop(1).map(::optional)
+                Slice(expression(parts[0]), from, until, step)
+            }
+            "call" to 2 -> {
+                val given = array(parts[1])
+                if (given.isEmpty()) damaged("a call without arguments")
+                val rest = JsonArray(given.drop(1))
+                apply(FUNCTIONS, parts[0], expression(given[0]), rest)
+            }
+            "method" to 3 -> apply(METHODS, parts[0], expression(parts[1]), parts[2])
+            "filter" to 3 -> apply(FILTERS, parts[0], expression(parts[1]), parts[2])
+            "test" to 3 -> apply(TESTS, parts[0], expression(parts[1]), parts[2])
+            "namespace" to 1 -> {
+                val fields = parts[0] as? JsonObject ?: damaged("fields that are no object")
+                NewNamespace(fields.mapValues { expression(it.value) })
+            }
+            "compare" to 2 -> Compare(expression(parts[0]), array(parts[1]).map(::comparison))
+            "and" to 2 -> And(expression(parts[0]), expression(parts[1]))
+            "or" to 2 -> Or(expression(parts[0]), expression(parts[1]))
+            "not" to 1 -> Not(expression(parts[0]))
+            "neg" to 1 -> Negative(expression(parts[0]))
+            "concat" to 1 -> Concat(expressions(parts[0]))
+            "cond" to 3 -> Choice(expression(parts[0]), expression(parts[1]), optional(parts[2]))
+            "list" to 1 -> NewSequence(Sequence.Kind.LIST, expressions(parts[0]))
+            "tuple" to 1 -> NewSequence(Sequence.Kind.TUPLE, expressions(parts[0]))
+            "dict" to 1 -> NewDict(
+                array(parts[0]).map { pair ->
+                    val (key, value) = expressions(pair).also { if (it.size != 2) damaged("no pair") }
+                    key to value
+                },
             )
-            "call" -> Expression.Call(node.text(1), arguments(node[2]))
-            "method" -> Expression.Method(node.text(1), expression(node[2]), arguments(node[3]))
-            "filter" -> Expression.Filter(node.text(1), expression(node[2]), arguments(node[3]))
-            "test" -> Expression.Test(node.text(1), expression(node[2]), arguments(node[3]))
-            "namespace" -> Expression.Namespace(node[1].jsonObject.mapValues { expression(it.value) })
-            "compare" -> Expression.Compare(
-                expression(node[1]),
-                pairs(node[2]).map { it.text(0) to expression(it[1]) },
-            )
-            "and" -> Expression.And(expression(node[1]), expression(node[2]))
-            "or" -> Expression.Or(expression(node[1]), expression(node[2]))
-            "not" -> Expression.Not(expression(node[1]))
-            "neg" -> Expression.Negative(expression(node[1]))
-            "add", "sub", "mul", "floordiv", "mod" ->
-                Expression.Arithmetic(kind, expression(node[1]), expression(node[2]))
-            "concat" -> Expression.Concat(expressions(node[1]))
-            "cond" -> Expression.Conditional(expression(node[1]), expression(node[2]), optional(node[3]))
-            "list", "tuple" -> Expression.Items(expressions(node[1]))
-            "dict" -> Expression.Entries(pairs(node[1]).map { expression(it[0]) to expression(it[1]) })
-            else -> throw IllegalArgumentException("unknown expression $kind")
+            else -> arithmetic(kind, parts)
         }
     }
 
-    private fun constant(value: JsonPrimitive): Any? = when {
-        value is JsonNull -> null
-        value.isString -> Text.markup(value.content)
-        else -> value.booleanOrNull ?: value.longOrNull
-            ?: throw IllegalArgumentException("unknown constant ${value.content}")
+    private fun arithmetic(kind: String, parts: List<JsonElement>): Expression {
+        val operation = ARITHMETIC[kind]
+        if (operation == null || parts.size != 2) {
+            damaged("an unknown expression '$kind' with ${parts.size} parts")
+        }
+        return Arithmetic(operation, expression(parts[0]), expression(parts[1]))
     }
 
-    private fun JsonArray.text(index: Int): String {
-        val value = this[index].jsonPrimitive
-        require(value.isString) { "$value is not a text" }
-        return value.content
+    private fun comparison(element: JsonElement): Pair<Comparison, Expression> =
+        node(element) { kind, parts ->
+            val comparison = Comparison.entries.firstOrNull { it.name.lowercase() == kind }
+            if (comparison == null || parts.size != 1) damaged("an unknown comparison '$kind'")
+            comparison to expression(parts[0])
+        }
+
+    private fun apply(
+        builtins: Map<String, Builtin>,
+        name: JsonElement,
+        of: Expression,
+        arguments: JsonElement,
+    ): Expression {
+        val builtin = builtins[text(name)] ?: damaged("it uses the unknown '${text(name)}'")
+        val given = array(arguments).map(::optional)
+        if (given.size != builtin.most || given.take(builtin.least).any { it == null }) {
+            damaged("'${text(name)}' has other arguments than it takes")
+        }
+        return Apply(builtin, of, given)
+    }
+
+    private fun constant(element: JsonElement): Value = when {
+        element is JsonNull -> None
+        element !is JsonPrimitive -> damaged("a constant that is a collection")
+        element.isString -> Text.markup(element.content)
+        else -> element.booleanOrNull?.let(Bool::of) ?: element.longOrNull?.let(::Num)
+            ?: damaged("the constant ${element.content}")
+    }
+
+    /** Reads a list that begins with the name of its kind. */
+    private inline fun <T> node(
+        element: JsonElement,
+        read: (kind: String, parts: List<JsonElement>) -> T,
+    ): T {
+        val items = array(element)
+        if (items.isEmpty()) damaged("an empty node")
+        return read(text(items[0]), items.drop(1))
+    }
+
+    private fun array(element: JsonElement): JsonArray =
+        element as? JsonArray ?: damaged("something other than a list where one belongs")
+
+    private fun text(element: JsonElement): String =
+        (element as? JsonPrimitive)?.takeIf { it.isString }?.content
+            ?: damaged("something other than a text where one belongs")
+
+    private fun damaged(what: String): Nothing = throw ModelDamagedException("$source: $what")
+
+    companion object {
+        private const val SCHEMA = "harness.chat-template/1"
+
+        /** More than the compiler lets through, and little enough for any thread's stack. */
+        private const val MAX_NESTING = 220
+        private val TOKENS = setOf("bos_token", "eos_token", "unk_token", "pad_token")
+        private val ARITHMETIC: Map<String, (Value, Value) -> Value> = mapOf(
+            "add" to Operations::add,
+            "sub" to Operations::subtract,
+            "mul" to Operations::multiply,
+            "floordiv" to Operations::floorDivide,
+            "mod" to Operations::modulo,
+        )
+
+        /**
+         * The template in the document [text] of the file [source].
+         *
+         * @throws ModelDamagedException if it is not whole.
+         * @throws dev.alc.engine.ModelIncompatibleException if it has another schema.
+         */
+        fun read(text: String, source: String): TemplateProgram {
+            val reader = TemplateReader(source)
+            // The JSON library reads by recursion too.
+            if (nesting(text) > MAX_NESTING) reader.damaged("it is nested too deeply")
+            return reader.read(parseDocument(source, text, JsonObject.serializer(), SCHEMA))
+        }
+
+        /** How many brackets are open at once, at most. */
+        private fun nesting(text: String): Int {
+            var open = 0
+            var most = 0
+            var quoted = false
+            var at = 0
+            while (at < text.length) {
+                when (text[at]) {
+                    '"' -> quoted = !quoted
+                    '\\' -> at++
+                    '[', '{' -> if (!quoted) most = maxOf(most, ++open)
+                    ']', '}' -> if (!quoted) open--
+                }
+                at++
+            }
+            return most
+        }
     }
 }
