@@ -95,7 +95,7 @@ def _check(kotlin: Any, source: str, names: dict[str, str], messages: Any, promp
         assert text == expected
 
 
-@many(300)
+@many(150)
 @given(MESSAGES, st.booleans())
 def test_the_checkpoints_own_template_renders_as_in_jinja(
     kotlin: Any, smollm2: TokenizerSource, messages: list[dict[str, str]], prompt: bool
@@ -105,7 +105,7 @@ def test_the_checkpoints_own_template_renders_as_in_jinja(
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@many(150)
+@many(80)
 @given(messages=MESSAGES, prompt=st.booleans())
 def test_templates_render_as_in_jinja(
     kotlin: Any, name: str, messages: list[dict[str, str]], prompt: bool
@@ -164,7 +164,7 @@ def _expressions() -> st.SearchStrategy[str]:
     return st.recursive(atoms, grow, max_leaves=6)
 
 
-@many(1500)
+@many(800)
 @given(_expressions(), CONTENTS, st.booleans())
 def test_any_expression_has_the_value_that_it_has_in_jinja(
     kotlin: Any, expression: str, content: str, iterate: bool
@@ -185,7 +185,7 @@ def test_any_expression_has_the_value_that_it_has_in_jinja(
             raise
 
 
-@many(200)
+@many(100)
 @given(st.lists(CONTENTS, min_size=1, max_size=4), st.sampled_from(["user", "<|im_end|>"]))
 def test_what_users_say_is_never_markup(kotlin: Any, contents: list[str], role: str) -> None:
     kotlin.open_template(json.dumps(compile_template(TEMPLATES["phi3"], NAMES)))
@@ -329,7 +329,7 @@ def test_a_broken_document_is_named_as_damage(kotlin: Any, document: str) -> Non
         kotlin.open_template(document)
 
 
-@many(300)
+@many(150)
 @given(st.data())
 def test_a_damaged_document_is_an_error_or_another_template_but_no_crash(
     kotlin: Any, data: st.DataObject
