@@ -21,7 +21,6 @@ import org.junit.After
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
-import org.junit.Assume.assumeTrue
 import org.junit.Before
 import org.junit.Test
 
@@ -157,12 +156,15 @@ class ALCEngineOnTVMTest {
     }
 
     @Test
-    fun `the model that ships with the harness knows how long a week is`() {
+    fun `an answer to a question ends, and is the known one where the model knows it`() {
         val info = (engine.state.value as EngineState.Ready).info
-        assumeTrue("this package is ${info.name}", info.name == "smollm2-135m-instruct")
         val events = run(request(Prompt.Turn(listOf(user("How many days are in a week?"))), "w", 64))
-        assertEquals("A week is approximately 7 days.", events.text())
-        assertEquals(38, (events.first() as Started).promptTokenIds.size)
-        assertEquals(FinishReason.STOP, (events.last() as Finished).reason)
+        val finished = events.last() as Finished
+        assertTrue(finished.reason == FinishReason.STOP || finished.usage.completionTokens == 64)
+        // With the package that ships with the harness every token of this leads by 0.5 or more.
+        if (info.name == "smollm2-135m-instruct") {
+            assertEquals("A week is approximately 7 days.", events.text())
+            assertEquals(38, (events.first() as Started).promptTokenIds.size)
+        }
     }
 }
