@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ PIECES = [
     "", " ", "a", "<think>\n\nx\n</think>\n\nabc", "</think>", "<tool_response>a</tool_response>",
     "<|im_end|>", "[INST]", "aaa", "\u0131\u00df\ufb03\u03a3", "don't", "\"'", "\\",
 ]  # fmt: skip
+# Every Python, Java and Android has another version of Unicode; these characters are in all.
+CHARACTERS = st.characters(exclude_categories=["Cn", "Cs"]).filter(
+    lambda character: unicodedata.ucd_3_2_0.category(character) != "Cn"
+)
 CONTENTS = st.one_of(
-    st.text(max_size=30),
+    st.text(CHARACTERS, max_size=30),
     st.text("ab z\n\t<>/|'\"\\\u00e9\U0001f600\x1c\x85\u3000", max_size=20),
     st.lists(st.sampled_from(PIECES), max_size=4).map("".join),
 )

@@ -44,13 +44,14 @@ public class CompiledChatTemplate private constructor(
     }
 
     private fun message(message: ChatMessage): Dict {
-        val word = message.role.all { it in 'a'..'z' || it in 'A'..'Z' || it in '0'..'9' || it in "_-" }
+        val word = WORD.matches(message.role)
         val role = if (word) Text.markup(message.role) else Text.plain(message.role)
         return Dict(mapOf(ROLE to role, CONTENT to Text.plain(message.content)))
     }
 
     /** Readers of the compiled form. */
     public companion object {
+        private val WORD = Regex("[A-Za-z0-9_-]*")
         private val ROLE = Text.markup("role")
         private val CONTENT = Text.markup("content")
 
@@ -66,13 +67,16 @@ public class CompiledChatTemplate private constructor(
             val text = try {
                 file.readText()
             } catch (failure: IOException) {
-                throw ModelDamagedException("${file.path} cannot be read: ${failure.message}", failure)
+                val why = failure.message
+                throw ModelDamagedException("${file.path} cannot be read: $why", failure)
             }
             return parse(text, file.name)
         }
 
         /** The template in the document [text]; [name] stands in messages. Throws as [read]. */
-        public fun parse(text: String, name: String = "chat_template.alc.json"): CompiledChatTemplate =
-            CompiledChatTemplate(TemplateReader.read(text, name))
+        public fun parse(
+            text: String,
+            name: String = "chat_template.alc.json",
+        ): CompiledChatTemplate = CompiledChatTemplate(TemplateReader.read(text, name))
     }
 }

@@ -78,10 +78,13 @@ internal object Notation {
         out.add(quote.toString())
     }
 
-    /** `str.isprintable()` of one character. */
+    /**
+     * `str.isprintable()` of one character. One that this device's Unicode does not know yet is
+     * taken for a newer letter.
+     */
     private fun isPrintable(point: Int): Boolean = when (Character.getType(point).toByte()) {
         Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE -> false
-        Character.UNASSIGNED, Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR -> false
+        Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR -> false
         Character.SPACE_SEPARATOR -> point == ' '.code
         else -> true
     }

@@ -104,8 +104,10 @@ internal object Operations {
     fun floorDivide(left: Value, right: Value): Value =
         arithmetic("divide", left, right, Math::floorDiv)
 
-    fun modulo(left: Value, right: Value): Value =
-        arithmetic("take the remainder of", left, right, Math::floorMod)
+    fun modulo(left: Value, right: Value): Value {
+        if (left is Text) fail("the formatting of a str with '%' is not supported")
+        return arithmetic("take the remainder of", left, right, Math::floorMod)
+    }
 
     fun negate(value: Value): Value =
         if (value is Number) exact { Math.negateExact(value.long) } else mismatch("negate", value)

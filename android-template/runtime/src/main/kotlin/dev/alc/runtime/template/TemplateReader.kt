@@ -96,8 +96,9 @@ internal class TemplateReader private constructor(private val source: String) {
             "tuple" to 1 -> NewSequence(Sequence.Kind.TUPLE, expressions(parts[0]))
             "dict" to 1 -> NewDict(
                 array(parts[0]).map { pair ->
-                    val (key, value) = expressions(pair).also { if (it.size != 2) damaged("no pair") }
-                    key to value
+                    val both = expressions(pair)
+                    if (both.size != 2) damaged("an entry with ${both.size} parts")
+                    both[0] to both[1]
                 },
             )
             else -> arithmetic(kind, parts)

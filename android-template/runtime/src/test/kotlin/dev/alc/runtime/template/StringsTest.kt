@@ -17,7 +17,8 @@ class StringsTest {
 
     @Test
     fun `strip takes Python's white space or the characters that it is given`() {
-        assertEquals("a b", Strings.strip(text(" \u001c\u0085\u3000a b\n\t\u2028"), null).toString())
+        val spaced = " \u001c\u0085\u3000a b\n\t\u2028"
+        assertEquals("a b", Strings.strip(text(spaced), null).toString())
         assertEquals("\u200ba", Strings.strip(text("\u200ba "), null).toString())
         assertEquals("bcab", Strings.strip(text("abcab"), text("ac"), right = false).toString())
         assertEquals("abc", Strings.strip(text("abcab"), text("ab"), left = false).toString())
