@@ -18,7 +18,7 @@ from harness.compiler.tokenizer_source import TokenizerSource
 MANY = settings(
     max_examples=1500,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 # Pieces on which the pattern's alternatives compete, among them characters of each class.
 PIECES = [
@@ -127,7 +127,7 @@ def test_any_ids_decode_as_the_reference_decodes_them(
 
 
 @given(st.sampled_from(["\ud800", "\udc00", "a\ud83d", "\ude00\ud83d", "x\udfffy"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_an_unpaired_surrogate_counts_as_a_replacement_character(tokenizer: Any, text: str) -> None:
     assert tokenizer.encode(text) == tokenizer.encode(_valid(text))
     assert "\ufffd" in _valid(text)

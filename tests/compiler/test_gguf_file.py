@@ -73,7 +73,9 @@ def test_a_truncated_file_is_refused_wherever_it_ends(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(at=st.integers(0, 9000), value=st.integers(0, 255))
 def test_a_damaged_header_never_gives_more_than_a_harness_error(
