@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is slow, and that is no finding.
-settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow, and that is no finding. In continuous integration the examples are the
+# same each time, so that what fails there fails again where it is looked into.
+settings.register_profile(
+    "harness",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
 settings.load_profile("harness")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
