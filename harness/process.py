@@ -19,6 +19,8 @@ from harness.errors import HarnessError, MissingTool, StageFailed
 
 GRACE_SECONDS = 5.0
 TAIL_LINES = 12
+# A wait without an end would miss Ctrl-C where the kernel hands the signal to another thread.
+LISTEN_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,12 @@ def _collect(
     parts: tuple[list[str], list[str]] = ([], [])
     open_streams = 2
     while open_streams:
-        left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
         try:
-            item = lines.get(timeout=left)
+            item = lines.get(timeout=LISTEN_SECONDS)
         except queue.Empty:
-            raise _timed_out(child, timeout) from None
+            if timeout is not None and time.monotonic() > began + timeout:
+                raise _timed_out(child, timeout) from None
+            continue
         if item is None:
             open_streams -= 1
             continue

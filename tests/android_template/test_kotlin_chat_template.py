@@ -92,7 +92,7 @@ def _check(kotlin: Any, source: str, names: dict[str, str], messages: Any, promp
             messages=messages, tools=None, documents=None, add_generation_prompt=prompt, **names
         )
     except Exception as problem:
-        words = re.escape(str(problem)) + "$" if type(problem) is TemplateError else ""
+        words = re.escape(str(problem)) + "$" if type(problem) is TemplateError else None
         with pytest.raises(kotlin.Refused, match=words):
             kotlin.render(messages, prompt=prompt)
     else:
