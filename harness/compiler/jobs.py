@@ -49,7 +49,7 @@ def weights(settings: Settings, progress: Progress) -> dict[str, Any]:
     return {
         "architecture": checkpoint.architecture,
         "config": asdict(checkpoint.config),
-        "formats": formats,
+        "formats": {name: str(fmt) for name, fmt in formats.items()},
         "weights_bytes": size,
         "tokens": _special_tokens(checkpoint.tokenizer),
         "chat_template": checkpoint.tokenizer.chat_template,
@@ -118,7 +118,7 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
     from harness.compiler.library import SONAME
     from harness.compiler.model_library import compile_library
 
-    formats = {name: layout.WeightFormat(fmt) for name, fmt in settings["formats"].items()}
+    formats = {name: layout.WeightFormat.parse(fmt) for name, fmt in settings["formats"].items()}
     compile_library(
         config=LlamaConfig(**settings["config"]),
         formats=formats,

@@ -19,7 +19,7 @@ def quads(
 ) -> list[Expr]:
     """The eight quads of one group for rows `at`.. of a block, as bytes in registers."""
     width = 4 * isa.lanes
-    if fmt is WeightFormat.Q8_0:
+    if fmt == WeightFormat.Q8_0:
         return [
             T.bind(T.reinterpret(f"int8x{width}", ir.load(words, isa.lanes, block, group, at + c)))
             for c in range(0, _QUADS * ROWS, ROWS)
@@ -57,7 +57,7 @@ def dot(isa: Isa, fmt: WeightFormat, weights: list[Expr], values: list[Expr]) ->
                 "int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, w, x
             )
         return total
-    if fmt is WeightFormat.Q8_0:
+    if fmt == WeightFormat.Q8_0:
         # The instruction multiplies unsigned by signed bytes and saturates pairs at 32767: with
         # |w| <= 128 on the one side and +-x, |x| <= 127, on the other a pair is at most 32512.
         return ir.tree(

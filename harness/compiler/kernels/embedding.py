@@ -30,7 +30,7 @@ def embedding(isa: Isa, fmt: WeightFormat, rows: int, k: int, *, tokens: int | N
             row = ir.index(T.max(T.min(ids[token], T.int32(rows - 1)), T.int32(0)))
             block, lane = ir.index(row // ROWS), ir.index(row % ROWS)
             with ir.loop(k // GROUP) as group:
-                if fmt is WeightFormat.F32:
+                if fmt == WeightFormat.F32:
                     with ir.loop(GROUP) as i:
                         column = group * GROUP + i
                         ir.store(y, weight[0][block, column, lane], 1, token, column)
@@ -54,11 +54,11 @@ def _group(
     if fmt.has_minimum:
         offset = T.bind(ir.to_f32(weight[2][block, group, lane], fmt.scale_dtype, 1))
     else:
-        offset = ir.hold(scale * T.float32(0 if fmt is WeightFormat.Q8_0 else -SYMMETRIC_ZERO))
+        offset = ir.hold(scale * T.float32(0 if fmt == WeightFormat.Q8_0 else -SYMMETRIC_ZERO))
     with ir.loop(fmt.bits) as chunk:
         word = T.bind(weight[0][block, group, chunk * ROWS + lane])
         first = group * GROUP + chunk * (GROUP // fmt.bits)
-        if fmt is WeightFormat.Q8_0:
+        if fmt == WeightFormat.Q8_0:
             values = T.Cast("int32x4", T.reinterpret("int8x4", word))
             _put(y, values, scale, offset, token, first)
         else:

@@ -103,7 +103,7 @@ def _weight(fmt: WeightFormat, rows: int, k: int) -> list[Buffer]:
 
 
 def _activations(fmt: WeightFormat, n: Expr, k: int) -> _Activations:
-    if fmt is WeightFormat.F32:
+    if fmt == WeightFormat.F32:
         return _Activations(ir.argument("x", (n, k), "float32"), None, None)
     return _Activations(
         ir.argument("q", (n, k // 4), "int32"),
@@ -119,7 +119,7 @@ def _for_each_block(
     n: Expr,
     tile: Callable[[Expr, Expr, int], None],
 ) -> None:
-    size = _TILE_F32 if fmt is WeightFormat.F32 else _TILE
+    size = _TILE_F32 if fmt == WeightFormat.F32 else _TILE
     with ir.loop(blocks, parallel=True) as block:
         ir.tiles(tokens, n, size, lambda first, count: tile(block, first, count))
 
@@ -135,7 +135,7 @@ def _sums(
     count: int,
 ) -> list[list[Expr]]:
     """Emit the products of one block with `count` tokens; [token][part] vectors of its rows."""
-    if fmt is WeightFormat.F32:
+    if fmt == WeightFormat.F32:
         return _sums_f32(isa, weight[0], x.q, k, block, first, count)
     lanes, parts = isa.lanes, ROWS // isa.lanes
     sums = [[_zeros(lanes) for _ in range(parts)] for _ in range(count)]
@@ -154,7 +154,7 @@ def _sums(
                 old = ir.load(sums[token][part], lanes, 0)
                 if fmt.has_minimum:
                     new = old + minimum * ir.splat(total, lanes) + product * (scale * step)
-                elif fmt is WeightFormat.Q8_0:
+                elif fmt == WeightFormat.Q8_0:
                     new = old + product * (scale * step)
                 else:
                     zero = ir.splat(total * T.float32(SYMMETRIC_ZERO), lanes)

@@ -46,7 +46,7 @@ def choose(tensors: Sequence[CheckpointTensor]) -> WeightFormat:
 
 def convert(tensors: Sequence[CheckpointTensor]) -> Plain:
     """The plain tensors of the stacked tensors in the format that `choose` gives."""
-    decode = _decode_q8_0 if choose(tensors) is WeightFormat.Q8_0 else _decode_q4
+    decode = _decode_q8_0 if choose(tensors) == WeightFormat.Q8_0 else _decode_q4
     parts = [decode(tensor) for tensor in tensors]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -11,6 +11,14 @@ from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 
+FORMATS = (
+    WeightFormat.Q4_1,
+    WeightFormat.Q4_SYM_F16,
+    WeightFormat.Q4_SYM_F32,
+    WeightFormat.Q8_0,
+    WeightFormat.F32,
+)
+
 
 def every_kernel(isa):
     heads = Heads(9, 3, 64, "float16")
@@ -26,7 +34,7 @@ def every_kernel(isa):
         "merge": kv_pages.merge_state(heads),
         "copy": kv_pages.copy_page(heads),
     }
-    for fmt in WeightFormat:
+    for fmt in FORMATS:
         for tokens, suffix in ((1, "one"), (None, "many")):
             end = f"{fmt.name.lower()}_{suffix}"
             functions |= {
