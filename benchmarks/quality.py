@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from harness import files, recipes
 from harness.compiler import host, quality
 from harness.compiler.checkpoint import open_checkpoint
+from harness.compiler.evaluate import reference
 from harness.compiler.package import tvm_version
 from harness.compiler.quantization import QUANTIZATIONS
-from harness.compiler.reference import Reference
 from harness.compiler.source import checkpoint_hash, checkpoint_path
 from harness.compiler.tokenizer import to_hugging_face
 from harness.stages.compile import compile_model
@@ -41,7 +41,7 @@ def main(model: str) -> None:
     text = (recipe.folder / "quality.txt").read_text(encoding="utf-8")
     tokenizer = Tokenizer.from_str(json.dumps(to_hugging_face(checkpoint.tokenizer)))
     tokens = tokenizer.encode(text).ids
-    source = Reference(checkpoint).logits(tokens)
+    source = reference(checkpoint).forward(tokens)
     found: dict[str, dict[str, object]] = {}
     print(f"{recipe.name}, {len(tokens)} tokens of quality.txt, on the x86_64 host")
     print(ROW.format("weights", "perplexity", "change", "mean KL", "same top"))

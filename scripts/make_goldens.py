@@ -21,8 +21,8 @@ from tokenizers import Tokenizer
 from harness import console, files, recipes
 from harness.compiler import chat_template
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.evaluate import Evaluator, reference
 from harness.compiler.jobs import end_tokens
-from harness.compiler.reference import Reference
 from harness.compiler.source import checkpoint_hash, checkpoint_path
 from harness.compiler.tokenizer import to_hugging_face
 from harness.golden import SCHEMA
@@ -50,14 +50,12 @@ def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(to_hugging_face(checkpoint.tokenizer)))
 
 
-def answer(
-    reference: Reference, prompt: list[int], ends: list[int]
-) -> tuple[list[int], list[float]]:
+def answer(model: Evaluator, prompt: list[int], ends: list[int]) -> tuple[list[int], list[float]]:
     """Greedy tokens up to the end of the answer, and by how much each led the next best."""
-    reference.reset()
+    model.reset()
     tokens: list[int] = []
     leads: list[float] = []
-    logits = reference.logits(prompt)[-1]
+    logits = model.forward(prompt)[-1]
     while len(tokens) < TOKENS:
         second, first = np.partition(logits, -2)[-2:]
         best = int(logits.argmax())
@@ -65,7 +63,7 @@ def answer(
             break
         tokens.append(best)
         leads.append(round(float(first - second), 4))
-        logits = reference.logits([best])[-1]
+        logits = model.forward([best])[-1]
     return tokens, leads
 
 
@@ -76,13 +74,13 @@ def main(model: str) -> None:
     recipe = recipes.find(model, Path.cwd())
     checkpoint = open_checkpoint(checkpoint_path(recipe))
     prompts = tomllib.loads((recipe.folder / "golden-prompts.toml").read_text(encoding="utf-8"))
-    reference, ends = Reference(checkpoint), end_tokens(checkpoint.tokenizer)
+    model, ends = reference(checkpoint), end_tokens(checkpoint.tokenizer)
     answers: list[dict[str, Any]] = []
     with console.step("golden", f"answers of {recipe.name} in float32") as step:
         for entry in prompts["prompt"]:
             template = entry.get("template", True)
             prompt = prompt_tokens(checkpoint, entry["text"], template)
-            tokens, leads = answer(reference, prompt, ends)
+            tokens, leads = answer(model, prompt, ends)
             answers.append(
                 {
                     "prompt": entry["text"],

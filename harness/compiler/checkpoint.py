@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.compiler.architectures.llama import Llama
+from harness.compiler.config_keys import ConfigKeys
 from harness.compiler.gguf_file import GgufFile, GgufTensor, read_gguf
 from harness.compiler.gguf_tokenizer import read_tokenizer
-from harness.compiler.model_config import LlamaConfig
+from harness.compiler.model_config import DecoderConfig
 from harness.compiler.tokenizer_source import TokenizerSource
 from harness.errors import StageFailed, UsageError
 
@@ -55,7 +58,7 @@ class Checkpoint:
     path: Path
     name: str
     architecture: str
-    config: LlamaConfig
+    config: DecoderConfig
     tokenizer: TokenizerSource
     tensors: Mapping[str, CheckpointTensor]
 
@@ -86,35 +89,45 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, name, architecture, config, tokenizer, _llama_tensors(file, config))
 
 
-def _llama_config(file: GgufFile) -> LlamaConfig:
+# The names of config.json for the keys of GGUF's metadata, which begin with the architecture.
+_CONFIG_KEYS = {
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "rope.freq_base": "rope_theta",
+    "context_length": "max_position_embeddings",
+}
+
+
+def _llama_config(file: GgufFile) -> DecoderConfig:
     _refuse_unknown_rope(file)
-    hidden = _integer(file, "llama.embedding_length")
-    heads = _integer(file, "llama.attention.head_count")
-    kv_heads = _integer(file, "llama.attention.head_count_kv", heads)
-    head_dim = _integer(file, "llama.attention.key_length", hidden // heads)
-    if heads % kv_heads or head_dim % 2:
-        raise _lacking(file, f"{heads} query heads, {kv_heads} key heads of {head_dim}")
-    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
-        if _integer(file, key, head_dim) != head_dim:
-            raise _unsupported(file, f"{key} differs from the head size {head_dim}")
-    if _integer(file, "llama.expert_count", 0, least=0):
-        raise _unsupported(file, "it is a mixture of experts")
     embedding = file.tensors.get("token_embd.weight")
-    if embedding is None or len(embedding.shape) != 2 or embedding.shape[1] != hidden:
-        raise _lacking(file, "it has no token_embd.weight of the announced width")
-    return LlamaConfig(
-        hidden_size=hidden,
-        intermediate_size=_integer(file, "llama.feed_forward_length"),
-        num_hidden_layers=_integer(file, "llama.block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=embedding.shape[0],
-        rms_norm_eps=_number(file, "llama.attention.layer_norm_rms_epsilon"),
-        rope_theta=_number(file, "llama.rope.freq_base", 10000.0),
-        context_window=_integer(file, "llama.context_length"),
-        tie_word_embeddings="output.weight" not in file.tensors,
-    )
+    if embedding is None or len(embedding.shape) != 2:
+        raise _lacking(file, "it has no token_embd.weight")
+    values: dict[str, Any] = {
+        "vocab_size": embedding.shape[0],
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+    }
+    spelled = {ours: f"llama.{theirs}" for theirs, ours in _CONFIG_KEYS.items()}
+    for ours, theirs in spelled.items():
+        value = file.metadata.get(theirs)
+        if isinstance(value, float):
+            # Stored in float32: the shortest decimal that names it is what its author wrote.
+            value = float(str(np.float32(value)))
+        values[ours] = value
+    config = Llama.configure(ConfigKeys(file.path, values, spelled))
+    if embedding.shape[1] != config.hidden_size:
+        raise _lacking(file, "its token_embd.weight has another width than announced")
+    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
+        if file.metadata.get(key, config.head_dim) != config.head_dim:
+            raise _unsupported(file, f"{key} differs from the head size {config.head_dim}")
+    if file.metadata.get("llama.expert_count", 0):
+        raise _unsupported(file, "it is a mixture of experts")
+    return config
 
 
 def _refuse_unknown_rope(file: GgufFile) -> None:
@@ -136,7 +149,7 @@ _LAYER_TENSORS = {
 }
 
 
-def _llama_tensors(file: GgufFile, config: LlamaConfig) -> dict[str, CheckpointTensor]:
+def _llama_tensors(file: GgufFile, config: DecoderConfig) -> dict[str, CheckpointTensor]:
     names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
     if not config.tie_word_embeddings:
         names["output"] = "lm_head"
@@ -174,7 +187,7 @@ def half_rotation_rows(rows: int, head_dim: int) -> npt.NDArray[np.intp]:
     return np.ascontiguousarray(stored.swapaxes(1, 2)).reshape(rows)
 
 
-def _shape(part: str, config: LlamaConfig) -> tuple[int, ...]:
+def _shape(part: str, config: DecoderConfig) -> tuple[int, ...]:
     hidden, inner = config.hidden_size, config.intermediate_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
@@ -189,21 +202,6 @@ def _shape(part: str, config: LlamaConfig) -> tuple[int, ...]:
         "ffn_up": (inner, hidden),
         "ffn_down": (hidden, inner),
     }.get(part, (hidden,))
-
-
-def _integer(file: GgufFile, key: str, default: int | None = None, *, least: int = 1) -> int:
-    value = file.metadata.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise _lacking(file, f"{key} is {value!r}" if key in file.metadata else f"it lacks {key}")
-    return value
-
-
-def _number(file: GgufFile, key: str, default: float | None = None) -> float:
-    value = file.metadata.get(key, default)
-    if not isinstance(value, float) or not 0.0 < value < float("inf"):
-        raise _lacking(file, f"{key} is {value!r}" if key in file.metadata else f"it lacks {key}")
-    # Stored in float32: the shortest decimal that names it is what its author wrote.
-    return float(str(np.float32(value)))
 
 
 def _text(file: GgufFile, key: str) -> str:

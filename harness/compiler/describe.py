@@ -7,14 +7,14 @@ from typing import Any
 
 import harness
 from harness.compiler.kernels.isa import Isa
-from harness.compiler.model_config import PAGE_TOKENS, LlamaConfig
+from harness.compiler.model_config import PAGE_TOKENS, DecoderConfig
 from harness.compiler.package import LAYOUT, tvm_version
 from harness.types import Abi
 
 _DTYPE_BYTES = {"float16": 2, "float32": 4}
 
 
-def kv_cache_facts(config: LlamaConfig, dtype: str) -> dict[str, object]:
+def kv_cache_facts(config: DecoderConfig, dtype: str) -> dict[str, object]:
     """The shape of the KV cache, and its bytes for each token of context."""
     values = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
     return {
@@ -50,7 +50,7 @@ def package_facts(
 
     `model` is what the task `weights` returned, `targets` the stamp of each ABI's library.
     """
-    config = LlamaConfig(**model["config"])
+    config = DecoderConfig.from_json(model["config"])
     return {
         "name": name,
         "model": title,
@@ -78,7 +78,7 @@ def mlc_chat_config(
     model: Mapping[str, Any], quantization: str, context: int, prefill_chunk: int
 ) -> dict[str, object]:
     """MLC's description of a model, with the chat template's own source added."""
-    config = LlamaConfig(**model["config"])
+    config = DecoderConfig.from_json(model["config"])
     template, tokens = model["chat_template"], model["tokens"]
     return {
         "version": "0.1.0",
@@ -92,7 +92,7 @@ def mlc_chat_config(
             "num_key_value_heads": config.num_key_value_heads,
             "head_dim": config.head_dim,
             "rms_norm_eps": config.rms_norm_eps,
-            "position_embedding_base": config.rope_theta,
+            "position_embedding_base": config.rope.theta,
             "vocab_size": config.vocab_size,
             "tie_word_embeddings": config.tie_word_embeddings,
             "context_window_size": context,

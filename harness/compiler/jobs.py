@@ -6,18 +6,18 @@ Each takes its settings and a function for progress, and returns what the caller
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from harness.compiler import package, quantization
-from harness.compiler.architectures.parameters import Matrix, llama_parameters
+from harness.compiler.architectures import decoder
+from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.evaluate import parameter_values
 from harness.compiler.kernels import layout
-from harness.compiler.model_config import LlamaConfig
+from harness.compiler.model_config import DecoderConfig
 from harness.compiler.tokenizer_source import TokenizerSource, TokenType
 from harness.errors import UsageError
 from harness.types import Abi
@@ -48,7 +48,7 @@ def weights(settings: Settings, progress: Progress) -> dict[str, Any]:
     size = package.write_weights(folder, packed, metadata)
     return {
         "architecture": checkpoint.architecture,
-        "config": asdict(checkpoint.config),
+        "config": checkpoint.config.to_json(),
         "formats": {name: str(fmt) for name, fmt in formats.items()},
         "weights_bytes": size,
         "tokens": _special_tokens(checkpoint.tokenizer),
@@ -60,9 +60,7 @@ def _formats(
     checkpoint: Checkpoint, chosen: quantization.Quantization
 ) -> dict[str, layout.WeightFormat]:
     formats = {}
-    for item in llama_parameters(checkpoint.config):
-        if not isinstance(item, Matrix):
-            continue
+    for item in decoder(checkpoint.config).matrices():
         if item.columns % layout.GROUP:
             raise UsageError(
                 f"{item.name} of {checkpoint.name} cannot be packed",
@@ -80,11 +78,11 @@ def _packed(
     progress: Progress,
 ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
     """Every parameter of the library by name, one matrix in memory at a time."""
-    items = llama_parameters(checkpoint.config)
+    items = decoder(checkpoint.config).parameters()
     for count, item in enumerate(items):
         progress(count, len(items), "tensors")
         if not isinstance(item, Matrix):
-            yield item.name, checkpoint.tensors[item.source].values().astype(np.float32)
+            yield item.name, parameter_values(checkpoint, item)
             continue
         fmt = formats[item.name]
         plain = chosen.convert([checkpoint.tensors[name] for name in item.sources])
@@ -120,7 +118,7 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
 
     formats = {name: layout.WeightFormat.parse(fmt) for name, fmt in settings["formats"].items()}
     compile_library(
-        config=LlamaConfig(**settings["config"]),
+        config=DecoderConfig.from_json(settings["config"]),
         formats=formats,
         chosen=quantization.find(settings["quantization"]),
         abi=Abi(settings["abi"]),

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import tvm
 from tvm import relax
 
 from harness.compiler import library
-from harness.compiler.architectures.llama import Llama
 from harness.compiler.describe import kv_cache_facts
+from harness.compiler.graph import Graph
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.model_config import LlamaConfig
+from harness.compiler.model_config import DecoderConfig
 from harness.compiler.passes import pipeline
 from harness.compiler.quantization import Quantization
 from harness.types import Abi
@@ -23,7 +22,7 @@ from harness.types import Abi
 
 def compile_library(
     *,
-    config: LlamaConfig,
+    config: DecoderConfig,
     formats: Mapping[str, WeightFormat],
     chosen: Quantization,
     abi: Abi,
@@ -33,7 +32,7 @@ def compile_library(
 ) -> None:
     """Compile for one ABI to `path`. Raises `StageFailed` if the result cannot be loaded."""
     isa = Isa.of(abi)
-    model = Llama(config, formats, chosen.kv_dtype, isa)
+    model = Graph(config, formats, chosen.kv_dtype, isa)
     module = model.module(prefill_chunk)
 
     def metadata(planned: dict[str, int]) -> str:
@@ -41,7 +40,7 @@ def compile_library(
         names = ("embed", "prefill", "decode", "batch_verify")
         return json.dumps(
             {
-                "model_type": "llama",
+                "model_type": config.family,
                 "quantization": chosen.name,
                 "context_window_size": context,
                 "sliding_window_size": -1,
@@ -57,7 +56,7 @@ def compile_library(
                 "memory_usage": {name: planned[name] for name in names},
                 "kv_cache": kv_cache_facts(config, chosen.kv_dtype),
                 "kv_state_kind": "kv_cache",
-                "model_config": asdict(config),
+                "model_config": config.to_json(),
             },
             sort_keys=True,
         )

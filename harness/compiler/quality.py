@@ -41,7 +41,7 @@ def compare(
     """Hold a model's logits [n, vocab] after each of `tokens` against those of its source."""
     import numpy as np
 
-    from harness.compiler.reference import log_softmax
+    from harness.compiler.evaluate import log_softmax
 
     expected, found = log_softmax(source), log_softmax(model)
     return Quality(

@@ -18,7 +18,7 @@ def test_a_checkpoint_says_what_its_file_says(tiny_gguf: Path) -> None:
     assert checkpoint.name == "Tiny" and checkpoint.architecture == "llama"
     assert (config.hidden_size, config.intermediate_size) == (64, 96)
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 16)
-    assert config.rms_norm_eps == 1e-5 and config.rope_theta == 10000.0
+    assert config.rms_norm_eps == 1e-5 and config.rope.theta == 10000.0
     assert config.tie_word_embeddings and config.vocab_size == 272
     assert checkpoint.tokenizer.tokens[2] == "<|im_end|>"
     assert checkpoint.tokenizer.merges[2] == ("he", "ll")

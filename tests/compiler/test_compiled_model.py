@@ -13,11 +13,12 @@ import pytest
 
 from harness import golden
 from harness.compiler import host, quality, quantization
-from harness.compiler.architectures.parameters import Matrix, llama_parameters
+from harness.compiler.architectures import decoder
+from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.evaluate import Evaluator, parameter_values, reference
 from harness.compiler.kernels import layout
 from harness.compiler.package import read_package
-from harness.compiler.reference import Reference
 from harness.recipes import Recipe
 
 pytestmark = pytest.mark.skipif(
@@ -28,21 +29,23 @@ Q = gguf.GGMLQuantizationType
 TOKENS = [int(token) for token in np.random.default_rng(5).integers(3, 260, 200)]
 
 
-def quantized_reference(checkpoint: Checkpoint, name: str) -> Reference:
+def quantized_reference(checkpoint: Checkpoint, name: str) -> Evaluator:
     """The reference on the values that a quantization keeps."""
     chosen = quantization.find(name)
-    values = {key: tensor.values() for key, tensor in checkpoint.tensors.items()}
-    for item in llama_parameters(checkpoint.config):
-        if isinstance(item, Matrix):
-            sources = [checkpoint.tensors[source] for source in item.sources]
-            decoded = layout.dequantize(chosen.choose(sources), chosen.convert(sources))
-            ends = np.cumsum([source.shape[0] for source in sources])[:-1]
-            values |= zip(item.sources, np.split(decoded, ends), strict=True)
-    return Reference(checkpoint, lambda key: values[key])
+    items = {item.name: item for item in decoder(checkpoint.config).parameters()}
+
+    def values(parameter: str) -> np.ndarray:
+        item = items[parameter]
+        if not isinstance(item, Matrix):
+            return parameter_values(checkpoint, item)
+        sources = [checkpoint.tensors[source] for source in item.sources]
+        return layout.dequantize(chosen.choose(sources), chosen.convert(sources))
+
+    return Evaluator(checkpoint.config, values)
 
 
 def test_q0f32_gives_the_logits_of_the_reference(tiny_gguf: Path, compiled: Compile) -> None:
-    expected = Reference(open_checkpoint(tiny_gguf)).logits(TOKENS)
+    expected = reference(open_checkpoint(tiny_gguf)).forward(TOKENS)
     found = host.logits(compiled(tiny_gguf, "q0f32"), TOKENS)
     assert np.abs(found - expected).max() < 1e-4
 
@@ -51,7 +54,7 @@ def test_q0f32_gives_the_logits_of_the_reference(tiny_gguf: Path, compiled: Comp
 def test_four_bits_are_near_the_reference_on_the_same_values(
     tiny_gguf: Path, compiled: Compile, name: str
 ) -> None:
-    expected = quantized_reference(open_checkpoint(tiny_gguf), name).logits(TOKENS)
+    expected = quantized_reference(open_checkpoint(tiny_gguf), name).forward(TOKENS)
     found = host.logits(compiled(tiny_gguf, name), TOKENS)
     result = quality.compare(TOKENS, expected, found)
     # int8 activations cost this much on random weights; wrong values cost a hundred times it.
@@ -82,11 +85,11 @@ def test_chunks_cost_four_bits_no_more_than_a_rounding(tiny_gguf: Path, compiled
 def test_generation_takes_the_best_token_of_each_step(tiny_gguf: Path, compiled: Compile) -> None:
     package = compiled(tiny_gguf, "q0f32")
     answer = host.generate(package, TOKENS[:70], 12)["token_ids"]
-    reference = Reference(open_checkpoint(tiny_gguf))
-    logits = reference.logits(TOKENS[:70])
+    model = reference(open_checkpoint(tiny_gguf))
+    logits = model.forward(TOKENS[:70])
     for token in answer:
         assert token == int(logits[-1].argmax())
-        logits = reference.logits([token])
+        logits = model.forward([token])
 
 
 @pytest.mark.parametrize("matrix", [Q.Q8_0, Q.Q4_0])
@@ -94,7 +97,7 @@ def test_an_untied_model_in_other_types_is_right(
     write_gguf: Callable[..., Path], compiled: Compile, matrix: Q
 ) -> None:
     path = write_gguf(matrix=matrix, table=Q.Q4_1, tied=False)
-    expected = Reference(open_checkpoint(path)).logits(TOKENS[:40])
+    expected = reference(open_checkpoint(path)).forward(TOKENS[:40])
     found = host.logits(compiled(path, "q4f16_gguf"), TOKENS[:40])
     assert quality.compare(TOKENS[:40], expected, found).mean_kl < 3e-3
 
@@ -112,7 +115,7 @@ def test_the_real_model_in_float32_is_within_five_thousandths_everywhere(
 ) -> None:
     recipe, path = smollm2
     tokens = quality_tokens(recipe, compiled(path, "q4f16_gguf", context=1024))[:200]
-    expected = Reference(open_checkpoint(path)).logits(tokens)
+    expected = reference(open_checkpoint(path)).forward(tokens)
     found = host.logits(compiled(path, "q0f32"), tokens)
     assert np.abs(found - expected).max() < 5e-3
 
@@ -123,7 +126,7 @@ def test_the_real_model_in_its_own_four_bits_is_as_good_as_recorded(
     recipe, path = smollm2
     package = compiled(path, "q4f16_gguf", context=1024)
     tokens = quality_tokens(recipe, package)
-    source = Reference(open_checkpoint(path)).logits(tokens)
+    source = reference(open_checkpoint(path)).forward(tokens)
     result = quality.compare(tokens, source, host.logits(package, tokens))
     assert result.perplexity < 1.01 * result.source_perplexity
     document = json.loads((recipe.folder / quality.FILE).read_text(encoding="utf-8"))

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
-from harness.compiler.architectures.parameters import Matrix, llama_parameters
+from harness.compiler.architectures import decoder
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.model_config import LlamaConfig
+from harness.compiler.model_config import DecoderConfig, Rope
 
 
 def decode_calls(layers: int, fmt: WeightFormat) -> tuple[Counter[str], dict[str, int]]:
@@ -18,12 +18,14 @@ def decode_calls(layers: int, fmt: WeightFormat) -> tuple[Counter[str], dict[str
     import tvm
     from tvm import relax
 
-    from harness.compiler.architectures.llama import Llama
+    from harness.compiler.graph import Graph
     from harness.compiler.passes import pipeline
 
-    config = LlamaConfig(64, 96, layers, 4, 2, 16, 272, 1e-5, 10000.0, 512, True)
-    formats = {item.name: fmt for item in llama_parameters(config) if isinstance(item, Matrix)}
-    module = Llama(config, formats, "float16", Isa.X86_64_V3).module(64)
+    config = DecoderConfig(
+        "llama", 64, 96, layers, 4, 2, 16, 272, 1e-5, 512, True, 0.25, Rope(10000.0)
+    )
+    formats = {item.name: fmt for item in decoder(config).matrices()}
+    module = Graph(config, formats, "float16", Isa.X86_64_V3).module(64)
     planned: dict[str, int] = {}
 
     def metadata(found: dict[str, int]) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from harness.compiler import quantization
-from harness.compiler.architectures.parameters import Matrix, llama_parameters
+from harness.compiler.architectures import decoder
+from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.errors import UsageError
@@ -17,7 +18,7 @@ Q = gguf.GGMLQuantizationType
 
 
 def matrices(checkpoint: Checkpoint) -> list[Matrix]:
-    return [item for item in llama_parameters(checkpoint.config) if isinstance(item, Matrix)]
+    return decoder(checkpoint.config).matrices()
 
 
 @pytest.mark.parametrize("matrix", [Q.Q4_0, Q.Q4_1, Q.Q8_0])

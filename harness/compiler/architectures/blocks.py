@@ -1,4 +1,4 @@
-"""What forward passes are made of: calls of the packed kernels inside a Relax function.
+"""A family's equations as calls of the packed kernels inside a Relax function.
 
 Between blocks, activations are float32 matrices [n, features]. A matrix that is quantized takes
 them as int8 in groups; they are rounded once, where they are made, for all that read them.
@@ -12,19 +12,21 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
-from harness.compiler.architectures.parameters import Matrix, Vector
+from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
 from harness.compiler.kernels import activations, embedding, matmul
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import GROUP, WeightFormat, packed_tensors
+from harness.compiler.model_config import DecoderConfig
 
 Expr = Any
 
 
 @dataclass(frozen=True)
-class Activation:
-    """A matrix [n, features] as a matrix product takes it: float32, or int8 with its scales."""
+class Normed:
+    """The norm of a matrix [n, features], made in the form that its reader takes."""
 
-    parts: tuple[Expr, ...]
+    x: Expr
+    weight: str
 
 
 class Kernels:
@@ -49,10 +51,9 @@ class Kernels:
 class Parameters:
     """The last argument of every function: all of the model's tensors, in order."""
 
-    def __init__(
-        self, items: Sequence[Vector | Matrix], formats: Mapping[str, WeightFormat]
-    ) -> None:
+    def __init__(self, items: Sequence[Parameter], formats: Mapping[str, WeightFormat]) -> None:
         self.formats = formats
+        self.matrices = {item.name: item for item in items if isinstance(item, Matrix)}
         self.specs: list[tuple[str, tuple[int, ...], str]] = []
         for item in items:
             if isinstance(item, Vector):
@@ -84,90 +85,100 @@ class Parameters:
         )
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of the function that is being built."""
+
+    params: relax.Var
+    ids: relax.Var | None = None
+    kv: relax.Var | None = None
+
+
 class Blocks:
-    """Emits calls into the function that `builder` is in.
+    """The operations of `ops.Ops` as calls emitted into the function that the builder is in.
 
     `tokens` is 1 where the number of rows is known to be one (the decode variants of kernels),
-    else None; `n` is that number as Relax has it.
+    else None; `n` is that number as Relax has it. An input is a tensor, or a norm that is made
+    together with its rounding for the matrix that reads it.
     """
 
     def __init__(
         self,
         kernels: Kernels,
         parameters: Parameters,
-        params: relax.Var,
+        config: DecoderConfig,
+        kv_dtype: str,
+        arguments: Arguments,
         tokens: int | None,
         n: Any,
     ) -> None:
         self.builder = kernels.builder
         self.kernels = kernels
         self.parameters = parameters
-        self.params = params
+        self.config = config
+        self.kv_dtype = kv_dtype
+        self.arguments = arguments
         self.tokens = tokens
         self.n = n
 
     def single(self) -> Blocks:
         """The same for exactly one row."""
-        return Blocks(self.kernels, self.parameters, self.params, 1, 1)
-
-    def embed(self, table: Matrix, tokens: Expr) -> Expr:
-        """Rows of the embedding table in float32."""
-        args = (self._format(table), table.rows, table.columns)
-        kernel = self.kernels.get(embedding.embedding, *args, tokens=None)
-        return self._call(kernel, [*self._weight(table), tokens], table.columns)
-
-    def norm(self, x: Expr, weight: str, epsilon: float, reader: Matrix) -> Activation:
-        """RMS norm, in the form that `reader` takes."""
-        k, args = reader.columns, [x, self._parameter(weight)]
-        if self._format(reader) is WeightFormat.F32:
-            kernel = self.kernels.get(activations.rms_norm, k, epsilon, tokens=self.tokens)
-            return Activation((self._call(kernel, args, k),))
-        kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, tokens=self.tokens)
-        return self._quantized(kernel, args, k)
-
-    def activation(self, x: Expr, reader: Matrix) -> Activation:
-        """`x` in the form that `reader` takes."""
-        if self._format(reader) is WeightFormat.F32:
-            return Activation((x,))
-        k, dtype = reader.columns, str(x.ty.dtype)
-        kernel = self.kernels.get(activations.quantize, k, tokens=self.tokens, dtype=dtype)
-        return self._quantized(kernel, [x], k)
-
-    def matmul(
-        self, w: Matrix, x: Activation, *, residual: Expr | None = None, dtype: str = "float32"
-    ) -> Expr:
-        """x w^T (+ residual), [n, rows]."""
-        kernel = self.kernels.get(
-            matmul.matmul,
-            self._format(w),
-            w.rows,
-            w.columns,
-            tokens=self.tokens,
-            residual=residual is not None,
-            dtype=dtype,
+        return Blocks(
+            self.kernels, self.parameters, self.config, self.kv_dtype, self.arguments, 1, 1
         )
-        args = [*self._weight(w), *x.parts, *([] if residual is None else [residual])]
-        return self._call(kernel, args, w.rows, dtype)
 
-    def gated_matmul(self, w: Matrix, x: Activation) -> Expr:
-        """silu(x gate^T) * (x up^T) for `w` = gate over up, [n, rows / 2]."""
-        rows = w.rows // 2
-        args = (self._format(w), rows, w.columns)
-        kernel = self.kernels.get(matmul.gated_matmul, *args, tokens=self.tokens)
-        return self._call(kernel, [*self._weight(w), *x.parts], rows)
+    def embed(self, table: str, scale: float = 1.0) -> Expr:
+        item = self.parameters.matrices[table]
+        args = (self._format(item), item.rows, item.columns)
+        kernel = self.kernels.get(embedding.embedding, *args, tokens=None)
+        return self._call(kernel, [*self._weight(item), self.arguments.ids], item.columns)
 
-    def attention(self, kv: relax.Var, layer: int, qkv: Expr, heads: int, scale: float) -> Expr:
-        """Store keys and values of [n, heads and kv heads, size]; attend: [n, heads, size].
+    def norm(self, x: Expr, weight: str) -> Normed:
+        return Normed(x, weight)
 
-        Rotary positions are applied on the way.
-        """
-        return self.builder.emit(
+    def attention(
+        self,
+        layer: int,
+        x: Expr | Normed,
+        qkv: str,
+        *,
+        bias: str | None = None,
+        q_norm: str | None = None,
+        k_norm: str | None = None,
+    ) -> Expr:
+        config = self.config
+        heads, size = config.num_attention_heads, config.head_dim
+        rows = heads + 2 * config.num_key_value_heads
+        fused = self._matmul(self.parameters.matrices[qkv], x, dtype=self.kv_dtype)
+        mixed = self.builder.emit(
             relax.call_dps_packed(
                 "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
-                [kv, relax.prim_value(layer), relax.prim_value(scale), qkv],
-                out_ty=relax.TensorType((self.n, heads, qkv.ty.shape[2]), qkv.ty.dtype),
+                [
+                    self.arguments.kv,
+                    relax.prim_value(layer),
+                    relax.prim_value(config.query_scale),
+                    self.reshape(fused, (self.n, rows, size)),
+                ],
+                out_ty=relax.TensorType((self.n, heads, size), self.kv_dtype),
             )
         )
+        return self.reshape(mixed, (self.n, heads * size))
+
+    def linear(self, matrix: str, x: Expr | Normed, *, residual: Expr | None = None) -> Expr:
+        return self._matmul(self.parameters.matrices[matrix], x, residual=residual)
+
+    def gated(self, matrix: str, x: Expr | Normed, activation: str) -> Expr:
+        item = self.parameters.matrices[matrix]
+        rows = item.rows // 2
+        args = (self._format(item), rows, item.columns)
+        kernel = self.kernels.get(matmul.gated_matmul, *args, tokens=self.tokens)
+        return self._call(kernel, [*self._weight(item), *self._input(x, item)], rows)
+
+    def add_norm(self, x: Expr, y: Expr, weight: str) -> Expr:
+        raise NotImplementedError
+
+    def logits(self, matrix: str, x: Expr | Normed, *, softcap: float | None = None) -> Expr:
+        return self._matmul(self.parameters.matrices[matrix], x)
 
     def last_row(self, x: Expr, features: int) -> Expr:
         """The last of n rows, [1, features]."""
@@ -180,14 +191,47 @@ class Blocks:
         """The same values in another shape, not copied."""
         return self.builder.emit(relax.op.reshape(x, tuple(shape)))
 
-    def _quantized(self, kernel: Any, args: list[Expr], k: int) -> Activation:
+    def _matmul(
+        self,
+        w: Matrix,
+        x: Expr | Normed,
+        *,
+        residual: Expr | None = None,
+        dtype: str = "float32",
+    ) -> Expr:
+        kernel = self.kernels.get(
+            matmul.matmul,
+            self._format(w),
+            w.rows,
+            w.columns,
+            tokens=self.tokens,
+            residual=residual is not None,
+            dtype=dtype,
+        )
+        args = [*self._weight(w), *self._input(x, w), *([] if residual is None else [residual])]
+        return self._call(kernel, args, w.rows, dtype)
+
+    def _input(self, x: Expr | Normed, reader: Matrix) -> list[Expr]:
+        """`x` as the kernel of `reader` takes it: float32, or int8 with its scales."""
+        k, rounded = reader.columns, self._format(reader) != WeightFormat.F32
+        if isinstance(x, Normed):
+            epsilon, args = self.config.rms_norm_eps, [x.x, self._parameter(x.weight)]
+            if not rounded:
+                kernel = self.kernels.get(activations.rms_norm, k, epsilon, tokens=self.tokens)
+                return [self._call(kernel, args, k)]
+            kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, tokens=self.tokens)
+        elif not rounded:
+            return [x]
+        else:
+            args, dtype = [x], str(x.ty.dtype)
+            kernel = self.kernels.get(activations.quantize, k, tokens=self.tokens, dtype=dtype)
         types = [
             relax.TensorType((self.n, k // 4), "int32"),
             relax.TensorType((self.n, k // GROUP), "float32"),
             relax.TensorType((self.n, k // GROUP), "float32"),
         ]
         made = self.builder.emit(relax.call_tir(kernel, args, types))
-        return Activation(tuple(self.builder.emit(relax.TupleGetItem(made, i)) for i in range(3)))
+        return [self.builder.emit(relax.TupleGetItem(made, i)) for i in range(3)]
 
     def _call(self, kernel: Any, args: list[Expr], features: int, dtype: str = "float32") -> Expr:
         out = relax.TensorType((self.n, features), dtype)
@@ -201,7 +245,7 @@ class Blocks:
         return [self._parameter(matrix.tensor(part.part)) for part in parts]
 
     def _parameter(self, name: str) -> Expr:
-        return self.parameters.get(self.builder, self.params, name)
+        return self.parameters.get(self.builder, self.arguments.params, name)
 
 
 def _last_row(isa: Isa, features: int) -> tirx.PrimFunc:

@@ -1,0 +1,111 @@
+"""A model's functions in Relax, over the packed kernels and the paged KV cache.
+
+The functions have MLC's names and take one sequence at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import IRModule, relax, tirx
+
+from harness.compiler.architectures import decoder
+from harness.compiler.architectures.blocks import Arguments, Blocks, Kernels, Parameters
+from harness.compiler.kernels import kv_cache
+from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.model_config import DecoderConfig
+
+
+class Graph:
+    """Builds the functions of one model for one instruction set.
+
+    `formats` gives the weight format of each matrix by its name.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, formats: Mapping[str, WeightFormat], kv_dtype: str, isa: Isa
+    ) -> None:
+        self.config = config
+        self.kv_dtype = kv_dtype
+        self.decoder = decoder(config)
+        self.builder = relax.BlockBuilder()
+        self.kernels = Kernels(self.builder, isa)
+        self.parameters = Parameters(self.decoder.parameters(), formats)
+
+    def module(self, prefill_chunk: int) -> IRModule:
+        """All functions; at most `prefill_chunk` tokens go through one call."""
+        bounds = {"tir_var_upper_bound": {"n": prefill_chunk}}
+        self._embed(bounds)
+        self._forward("prefill", bounds, tokens=None, last_only=True)
+        self._forward("decode", {}, tokens=1, last_only=False)
+        self._forward("batch_verify", bounds, tokens=None, last_only=False)
+        self._create_kv_cache()
+        return self.builder.finalize()
+
+    def _embed(self, attrs: dict[str, Any]) -> None:
+        n = tirx.Var("n", "int64")
+        ids = relax.Var("tokens", relax.TensorType((n,), "int32"))
+        params = self.parameters.variable()
+        with self.builder.function("embed", [ids, params], attrs=attrs):
+            with self.builder.dataflow():
+                rows = self.decoder.embed(self._blocks(Arguments(params, ids=ids), None, n))
+                out = self.builder.emit_output(rows)
+            self.builder.emit_func_output(out)
+
+    def _forward(
+        self, name: str, attrs: dict[str, Any], *, tokens: int | None, last_only: bool
+    ) -> None:
+        """A function of embeddings [1, n, hidden] to (logits [1, n or 1, vocab], kv)."""
+        config = self.config
+        n: Any = tirx.Var("n", "int64") if tokens is None else tokens
+        shape = (1, n, config.hidden_size)
+        embeds = relax.Var("embeds", relax.TensorType(shape, "float32"))
+        kv = relax.Var("paged_kv_cache", relax.AnyType())
+        params = self.parameters.variable()
+        with self.builder.function(name, [embeds, kv, params], attrs=attrs):
+            with self.builder.dataflow():
+                blocks = self._blocks(Arguments(params, kv=kv), tokens, n)
+                x = blocks.reshape(embeds, (n, config.hidden_size))
+                for layer in range(config.num_hidden_layers):
+                    x = self.decoder.layer(blocks, layer, x)
+                if last_only:
+                    x = blocks.last_row(x, config.hidden_size)
+                    blocks = blocks.single()
+                logits = self.decoder.logits(blocks, self.decoder.final(blocks, x))
+                logits = blocks.reshape(logits, (1, blocks.n, config.vocab_size))
+                out = self.builder.emit_output(relax.Tuple([logits, kv]))
+            self.builder.emit_func_output(out)
+
+    def _blocks(self, arguments: Arguments, tokens: int | None, n: Any) -> Blocks:
+        return Blocks(
+            self.kernels, self.parameters, self.config, self.kv_dtype, arguments, tokens, n
+        )
+
+    def _create_kv_cache(self) -> None:
+        """A function of five shapes of one number each, named and ordered as MLC's."""
+        config = self.config
+        heads = Heads(
+            config.num_attention_heads, config.num_key_value_heads, config.head_dim, self.kv_dtype
+        )
+        names = (
+            "max_batch",
+            "max_total_tokens",
+            "prefill_chunk",
+            "page_size",
+            "support_sliding_window",
+        )
+        sizes = {name: tirx.Var(name, "int64") for name in names}
+        shapes = [
+            relax.Var(f"{name}_", relax.ShapeType(values=[size])) for name, size in sizes.items()
+        ]
+        with self.builder.function("create_tir_paged_kv_cache", shapes):
+            cache = kv_cache.create_paged_kv_cache(
+                heads,
+                config.num_hidden_layers,
+                config.rope.frequencies(config.head_dim),
+                **sizes,
+            )
+            self.builder.emit_func_output(self.builder.emit(cache._expr))
