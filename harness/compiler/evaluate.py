@@ -135,9 +135,11 @@ class Evaluator:
         return np.ascontiguousarray(mixed).reshape(*x.shape[:2], heads * size)
 
     def linear(self, matrix: str, x: Array, *, residual: Array | None = None) -> Array:
+        rows = x.reshape(-1, x.shape[-1])
         if self.observe is not None:
-            self.observe(matrix, x.reshape(-1, x.shape[-1]))
-        product: Array = x @ self._value(matrix).T
+            self.observe(matrix, rows)
+        # One product for the whole batch, which reads the matrix once.
+        product: Array = (rows @ self._value(matrix).T).reshape(*x.shape[:-1], -1)
         return product if residual is None else residual + product
 
     def gated(self, matrix: str, x: Array, activation: str) -> Array:
