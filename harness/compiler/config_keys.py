@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.compiler.model_config import DecoderConfig, Rope
+from harness.compiler.model_config import DecoderConfig, Rope, RopeScaling
 from harness.errors import StageFailed
 
 
@@ -47,9 +47,72 @@ class ConfigKeys:
             raise self.wrong(key)
         return value
 
+    def optional_number(self, key: str) -> float | None:
+        """A positive number, or None where the file has none."""
+        return None if self.values.get(key) is None else self.number(key)
+
+    def defaulting(self, **defaults: Any) -> ConfigKeys:
+        """These keys, with a family's defaults for those that the file leaves out."""
+        said = {key: value for key, value in self.values.items() if value is not None}
+        return replace(self, values={**defaults, **said})
+
     def rope(self) -> Rope:
-        """The rotary positions of all layers."""
-        return Rope(self.number("rope_theta", 10000.0))
+        """The rotary positions of all layers, or of those without a window."""
+        return self._rope("full_attention", self.number("rope_theta", 10000.0), "rope_scaling")
+
+    def local_rope(self, theta: float) -> Rope:
+        """The rotary positions of windowed layers, of base `theta` if the file says nothing."""
+        return self._rope("sliding_attention", self.number("rope_local_base_freq", theta), None)
+
+    def windows(self, windowed: Callable[[int], bool]) -> dict[str, Any]:
+        """The fields of `DecoderConfig` that say which layers have a window, and its size.
+
+        `windowed` is the family's rule by the index of a layer, where the file has no list.
+        """
+        count = self.integer("num_hidden_layers")
+        kinds = self.values.get("layer_types")
+        if kinds is None:
+            layers = tuple(windowed(layer) for layer in range(count))
+        elif (
+            not isinstance(kinds, list)
+            or len(kinds) != count
+            or not {*map(str, kinds)} <= {"full_attention", "sliding_attention"}
+        ):
+            raise self.wrong("layer_types")
+        else:
+            layers = tuple(kind == "sliding_attention" for kind in kinds)
+        if not any(layers) or self.values.get("sliding_window") is None:
+            return {}
+        return {"sliding_window": self.integer("sliding_window"), "windowed_layers": layers}
+
+    def _rope(self, layers: str, theta: float, scaling_key: str | None) -> Rope:
+        # transformers 5 has one entry for all layers, or one for each kind of them.
+        found = self.values.get("rope_parameters")
+        if isinstance(found, dict):
+            found = found.get(layers, found)
+            keys = replace(self, values=found)
+            return Rope(keys.number("rope_theta", theta), keys._rope_scaling(found))
+        scaling = None if scaling_key is None else self.values.get(scaling_key)
+        return Rope(theta, None if scaling is None else self._rope_scaling(scaling))
+
+    def _rope_scaling(self, found: Any) -> RopeScaling | None:
+        if not isinstance(found, dict):
+            raise self.broken(f"its rope_scaling is {found!r}")
+        keys = replace(self, values=found)
+        kind = found.get("rope_type", found.get("type", "default"))
+        if kind == "default":
+            return None
+        if kind == "linear":
+            return RopeScaling(kind, keys.number("factor"))
+        if kind == "llama3":
+            return RopeScaling(
+                kind,
+                keys.number("factor"),
+                keys.number("low_freq_factor"),
+                keys.number("high_freq_factor"),
+                keys.integer("original_max_position_embeddings"),
+            )
+        raise self.broken(f"its rotary positions are of the type {kind!r}")
 
     def decoder(self, family: str, **others: Any) -> DecoderConfig:
         """What all families share; `others` are the fields that a family reads for itself."""

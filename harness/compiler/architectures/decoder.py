@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from harness.compiler.architectures.ops import Input, Ops, Residual
-from harness.compiler.architectures.parameters import Matrix, Parameter, matrix, vector
+from harness.compiler.architectures.parameters import Matrix, Parameter, Vector, matrix, vector
 from harness.compiler.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
@@ -23,6 +23,10 @@ class Decoder(ABC):
     """What config.json calls the family in `model_type`."""
     norm_offset: ClassVar[float] = 0.0
     """What the family adds to the stored weights of its norms."""
+    head_norms: ClassVar[bool] = False
+    """Whether each head of q and k goes through an RMS norm before it is rotated."""
+    qkv: ClassVar[str] = "qkv_proj"
+    """What MLC calls the family's fused q, k and v projection."""
 
     def __init__(self, config: DecoderConfig) -> None:
         self.config = config
@@ -52,6 +56,23 @@ class Decoder(ABC):
         """The scores of the next token."""
         return ops.logits(self.head, x, softcap=self.config.final_softcap)
 
+    def attention(self, ops: Ops, layer: int, x: Input) -> Input:
+        """A layer's heads over the tokens so far, side by side: what o reads."""
+        name = f"model.layers.{layer}.self_attn"
+        return ops.attention(
+            layer,
+            x,
+            f"{name}.{self.qkv}",
+            bias=f"{name}.{self.qkv}.bias" if self.config.attention_bias else None,
+            q_norm=f"{name}.q_norm.weight" if self.head_norms else None,
+            k_norm=f"{name}.k_norm.weight" if self.head_norms else None,
+        )
+
+    @property
+    def rotates(self) -> bool:
+        """Whether q and k are rotated before the cache, which rotates all layers alike."""
+        return self.head_norms or self.config.local_rope is not None
+
     @property
     def head(self) -> str:
         """The matrix that gives the logits."""
@@ -77,14 +98,20 @@ class Decoder(ABC):
         return vector(name, size, offset=self.norm_offset)
 
     def attention_parameters(self, prefix: str) -> list[Parameter]:
-        """The fused q, k and v projection (with its bias, if the family has one), and o."""
+        """The fused q, k and v projection with its bias, o, and the norms of heads."""
         config = self.config
         parts = [f"{prefix}.{part}_proj" for part in "qkv"]
-        weights = tuple(f"{part}.weight" for part in parts)
+        weights, biases = (tuple(f"{part}.{kind}" for part in parts) for kind in ("weight", "bias"))
+        fused, rows = f"{prefix}.{self.qkv}", config.qkv_rows
         mixed = config.num_attention_heads * config.head_dim
-        found: list[Parameter] = [
-            Matrix(f"{prefix}.qkv_proj", config.qkv_rows, config.hidden_size, weights)
-        ]
+        found: list[Parameter] = [Matrix(fused, rows, config.hidden_size, weights)]
+        if config.attention_bias:
+            found.append(Vector(f"{fused}.bias", rows, biases))
+        if self.head_norms:
+            found += [
+                self.norm_parameter(f"{prefix}.{part}_norm.weight", config.head_dim)
+                for part in "qk"
+            ]
         return [*found, matrix(f"{prefix}.o_proj", config.hidden_size, mixed)]
 
     def mlp_parameters(self, prefix: str) -> list[Parameter]:

@@ -6,8 +6,10 @@ y = h + down(silu(gate(norm(h))) * up(norm(h)))
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from harness.compiler.architectures.decoder import Decoder
-from harness.compiler.architectures.ops import Ops, Residual
+from harness.compiler.architectures.ops import Activation, Ops, Residual
 from harness.compiler.architectures.parameters import Parameter
 from harness.compiler.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
@@ -18,6 +20,7 @@ class Llama(Decoder):
 
     family = "llama"
     model_types = ("llama",)
+    activation: ClassVar[Activation] = "silu"
 
     @classmethod
     def configure(cls, keys: ConfigKeys) -> DecoderConfig:
@@ -35,8 +38,8 @@ class Llama(Decoder):
     def layer(self, ops: Ops, layer: int, x: Residual) -> Residual:
         name = f"model.layers.{layer}"
         h = ops.norm(x, f"{name}.input_layernorm.weight")
-        mixed = ops.attention(layer, h, f"{name}.self_attn.qkv_proj")
+        mixed = self.attention(ops, layer, h)
         x = ops.linear(f"{name}.self_attn.o_proj", mixed, residual=x)
         h = ops.norm(x, f"{name}.post_attention_layernorm.weight")
-        inner = ops.gated(f"{name}.mlp.gate_up_proj", h, "silu")
+        inner = ops.gated(f"{name}.mlp.gate_up_proj", h, self.activation)
         return ops.linear(f"{name}.mlp.down_proj", inner, residual=x)
