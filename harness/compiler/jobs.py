@@ -112,21 +112,23 @@ def end_tokens(tokenizer: TokenizerSource) -> list[int]:
 
 
 def library(settings: Settings, progress: Progress) -> dict[str, Any]:
-    """Compile the model of `config` and `formats` for `abi` to `folder`/libmodel.so."""
+    """Compile the model of `config` and `formats` for `abi` to `folder`/libmodel.so.
+
+    The result has the bytes of working memory that each of its functions plans.
+    """
     from harness.compiler.library import SONAME
     from harness.compiler.model_library import compile_library
 
     formats = {name: layout.WeightFormat.parse(fmt) for name, fmt in settings["formats"].items()}
-    compile_library(
+    planned = compile_library(
         config=DecoderConfig.from_json(settings["config"]),
         formats=formats,
         chosen=quantization.find(settings["quantization"]),
         abi=Abi(settings["abi"]),
-        context=settings["context"],
         prefill_chunk=settings["prefill_chunk"],
         path=Path(settings["folder"]) / SONAME,
     )
-    return {}
+    return {"memory_usage": planned}
 
 
 def task(name: str) -> Callable[[Settings, Progress], dict[str, Any]]:

@@ -26,23 +26,28 @@ def compile_library(
     formats: Mapping[str, WeightFormat],
     chosen: Quantization,
     abi: Abi,
-    context: int,
     prefill_chunk: int,
     path: Path,
-) -> None:
-    """Compile for one ABI to `path`. Raises `StageFailed` if the result cannot be loaded."""
+) -> dict[str, int]:
+    """Compile for one ABI to `path`; return the bytes of working memory that each function plans.
+
+    The library takes any context up to the model's own. Raises `StageFailed` if the result cannot
+    be loaded.
+    """
     isa = Isa.of(abi)
     model = Graph(config, formats, chosen.kv_dtype, isa)
     module = model.module(prefill_chunk)
+    memory_usage: dict[str, int] = {}
 
     def metadata(planned: dict[str, int]) -> str:
         """MLC's keys, for whoever loads the library alone."""
         names = ("embed", "prefill", "decode", "batch_verify")
+        memory_usage.update({name: planned[name] for name in names})
         return json.dumps(
             {
                 "model_type": config.family,
                 "quantization": chosen.name,
-                "context_window_size": context,
+                "context_window_size": config.context_window,
                 "sliding_window_size": -1,
                 "attention_sink_size": -1,
                 "prefill_chunk_size": prefill_chunk,
@@ -53,7 +58,7 @@ def compile_library(
                     {"name": name, "shape": list(shape), "dtype": dtype, "preprocs": []}
                     for name, shape, dtype in model.parameters.specs
                 ],
-                "memory_usage": {name: planned[name] for name in names},
+                "memory_usage": memory_usage,
                 "kv_cache": kv_cache_facts(config, chosen.kv_dtype),
                 "kv_state_kind": "kv_cache",
                 "model_config": config.to_json(),
@@ -65,3 +70,4 @@ def compile_library(
     with target:
         executable = relax.build(module, target, relax_pipeline=pipeline(metadata))
     library.export(executable, abi, path)
+    return memory_usage

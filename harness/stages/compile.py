@@ -100,7 +100,6 @@ def _library(
         "config": facts["config"],
         "formats": facts["formats"],
         "quantization": quantization,
-        "context": recipe.context,
         "prefill_chunk": recipe.prefill_chunk,
         "code": code,
     }
@@ -109,10 +108,10 @@ def _library(
         from harness.compiler.worker import run_job
 
         with console.step(STAGE, f"model library for {abi}") as step:
-            run_job("library", {**inputs, "folder": str(folder)}, folder)
+            facts = run_job("library", {**inputs, "folder": str(folder)}, folder)
             size = (folder / "libmodel.so").stat().st_size
             step.done(f"model library for {abi}, {console.size(size)}")
-        return {}
+        return facts
 
     return artifacts.produce(workspace, "compile-library", inputs, build)
 

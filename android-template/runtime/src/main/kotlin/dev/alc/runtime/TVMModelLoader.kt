@@ -149,7 +149,6 @@ public class TVMModelLoader(
             val metadata = parseDocument(source, machine.metadata(), type, schema = null)
             val facts = listOf(
                 Triple("quantization", metadata.quantization, description.quantization),
-                Triple("context window", metadata.contextWindow, description.contextWindow),
                 Triple("prefill chunk", metadata.prefillChunk, description.prefillChunk),
             )
             for ((what, actual, expected) in facts) {
@@ -158,6 +157,12 @@ public class TVMModelLoader(
                         "the library's $what is $actual, the package says $expected",
                     )
                 }
+            }
+            if (description.contextWindow > metadata.contextWindow) {
+                throw ModelIncompatibleException(
+                    "the library takes ${metadata.contextWindow} tokens, " +
+                        "the package says ${description.contextWindow}",
+                )
             }
             return metadata
         }
