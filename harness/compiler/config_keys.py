@@ -1,4 +1,8 @@
-"""A model's configuration by the names of Hugging Face's config.json, read strictly."""
+"""A model's configuration by the names of Hugging Face's config.json, read strictly.
+
+transformers 4 and 5 write some things differently: both are read. A key that is absent or null
+has the value that the family's class in transformers gives it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.compiler.model_config import DecoderConfig, Rope, RopeScaling
-from harness.errors import StageFailed
+from harness.errors import StageFailed, UsageError
+
+MAX_LAYERS = 1024
+_MAX_INTEGER = 2**31 - 1
+_FULL, _WINDOWED = "full_attention", "sliding_attention"
+# What no family computes: biases elsewhere than in q, k and v, attention to later tokens.
+_MUST_BE_OFF = ("mlp_bias", "use_bidirectional_attention")
+_EXPERTS = ("num_experts", "num_local_experts")
 
 
 @dataclass(frozen=True)
@@ -16,18 +27,25 @@ class ConfigKeys:
     """The keys of one checkpoint; where it is a GGUF file, its metadata under these names.
 
     Every reader raises `StageFailed` with the file and the key if a value is missing, of another
-    type or out of its range.
+    type or out of its range, and `UsageError` if it asks for what the compiler does not know.
     """
 
     path: Path
     values: Mapping[str, Any]
     spelled: Mapping[str, str] = field(default_factory=dict)
     """What the file calls a key, where that is another name."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def integer(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+    def defaulting(self, **defaults: Any) -> ConfigKeys:
+        """The same, with values for keys that the file leaves out."""
+        return replace(self, defaults={**self.defaults, **defaults})
+
+    def integer(
+        self, key: str, default: int | None = None, *, least: int = 1, most: int = _MAX_INTEGER
+    ) -> int:
         """A whole number of at least `least`."""
         value = self._value(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self.wrong(key)
         return value
 
@@ -36,9 +54,13 @@ class ConfigKeys:
         value = self._value(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self.wrong(key)
-        if not 0.0 < value < float("inf"):
+        if not 0.0 < value < 1e30:
             raise self.wrong(key)
         return float(value)
+
+    def optional_number(self, key: str) -> float | None:
+        """A positive number, or None where the file has null or nothing."""
+        return None if self._value(key, None) is None else self.number(key)
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
@@ -47,75 +69,50 @@ class ConfigKeys:
             raise self.wrong(key)
         return value
 
-    def optional_number(self, key: str) -> float | None:
-        """A positive number, or None where the file has none."""
-        return None if self.values.get(key) is None else self.number(key)
-
-    def defaulting(self, **defaults: Any) -> ConfigKeys:
-        """These keys, with a family's defaults for those that the file leaves out."""
-        said = {key: value for key, value in self.values.items() if value is not None}
-        return replace(self, values={**defaults, **said})
-
     def rope(self) -> Rope:
-        """The rotary positions of all layers, or of those without a window."""
-        return self._rope("full_attention", self.number("rope_theta", 10000.0), "rope_scaling")
+        """The rotary positions of all layers, or of those that see the whole text.
+
+        transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`,
+        flat or for each type of layers.
+        """
+        key = "rope_scaling" if self.values.get("rope_parameters") is None else "rope_parameters"
+        declared: Any = self._mapping(key)
+        if _is_layered(declared):
+            key = f"{key}.{_FULL}"
+            declared = declared.get(_FULL)
+        return self._rope(key, declared, self.number("rope_theta", 10000.0))
 
     def local_rope(self, theta: float) -> Rope:
-        """The rotary positions of windowed layers, of base `theta` if the file says nothing."""
-        return self._rope("sliding_attention", self.number("rope_local_base_freq", theta), None)
+        """The rotary positions of the windowed layers of a family where they have their own."""
+        declared = self._mapping("rope_parameters")
+        declared = declared.get(_WINDOWED, {}) if _is_layered(declared) else {}
+        return self._rope(
+            f"rope_parameters.{_WINDOWED}", declared, self.number("rope_local_base_freq", theta)
+        )
 
     def windows(self, windowed: Callable[[int], bool]) -> dict[str, Any]:
-        """The fields of `DecoderConfig` that say which layers have a window, and its size.
+        """`sliding_window` and `windowed_layers` of the configuration.
 
-        `windowed` is the family's rule by the index of a layer, where the file has no list.
+        The layers are those that `layer_types` names, or else those for which `windowed` is true.
         """
-        count = self.integer("num_hidden_layers")
+        layers = self._layers()
         kinds = self.values.get("layer_types")
         if kinds is None:
-            layers = tuple(windowed(layer) for layer in range(count))
-        elif (
-            not isinstance(kinds, list)
-            or len(kinds) != count
-            or not {*map(str, kinds)} <= {"full_attention", "sliding_attention"}
-        ):
-            raise self.wrong("layer_types")
+            chosen = tuple(windowed(layer) for layer in range(layers))
         else:
-            layers = tuple(kind == "sliding_attention" for kind in kinds)
-        if not any(layers) or self.values.get("sliding_window") is None:
+            if not isinstance(kinds, list) or len(kinds) != layers:
+                raise self.broken(f"layer_types is no list of {layers} layers")
+            for kind in kinds:
+                if kind not in (_FULL, _WINDOWED):
+                    raise self.unsupported(f"layer_types has {kind!r:.60}")
+            chosen = tuple(kind == _WINDOWED for kind in kinds)
+        if not any(chosen):
             return {}
-        return {"sliding_window": self.integer("sliding_window"), "windowed_layers": layers}
-
-    def _rope(self, layers: str, theta: float, scaling_key: str | None) -> Rope:
-        # transformers 5 has one entry for all layers, or one for each kind of them.
-        found = self.values.get("rope_parameters")
-        if isinstance(found, dict):
-            found = found.get(layers, found)
-            keys = replace(self, values=found)
-            return Rope(keys.number("rope_theta", theta), keys._rope_scaling(found))
-        scaling = None if scaling_key is None else self.values.get(scaling_key)
-        return Rope(theta, None if scaling is None else self._rope_scaling(scaling))
-
-    def _rope_scaling(self, found: Any) -> RopeScaling | None:
-        if not isinstance(found, dict):
-            raise self.broken(f"its rope_scaling is {found!r}")
-        keys = replace(self, values=found)
-        kind = found.get("rope_type", found.get("type", "default"))
-        if kind == "default":
-            return None
-        if kind == "linear":
-            return RopeScaling(kind, keys.number("factor"))
-        if kind == "llama3":
-            return RopeScaling(
-                kind,
-                keys.number("factor"),
-                keys.number("low_freq_factor"),
-                keys.number("high_freq_factor"),
-                keys.integer("original_max_position_embeddings"),
-            )
-        raise self.broken(f"its rotary positions are of the type {kind!r}")
+        return {"sliding_window": self.integer("sliding_window"), "windowed_layers": chosen}
 
     def decoder(self, family: str, **others: Any) -> DecoderConfig:
         """What all families share; `others` are the fields that a family reads for itself."""
+        self._refuse_unknown(others)
         heads = self.integer("num_attention_heads")
         kv_heads = self.integer("num_key_value_heads", heads)
         hidden = self.integer("hidden_size")
@@ -126,7 +123,7 @@ class ConfigKeys:
             "family": family,
             "hidden_size": hidden,
             "intermediate_size": self.integer("intermediate_size"),
-            "num_hidden_layers": self.integer("num_hidden_layers"),
+            "num_hidden_layers": self._layers(),
             "num_attention_heads": heads,
             "num_key_value_heads": kv_heads,
             "head_dim": head_dim,
@@ -142,8 +139,8 @@ class ConfigKeys:
     def wrong(self, key: str) -> StageFailed:
         """The error for a value that is missing or cannot be."""
         name = self.spelled.get(key, key)
-        lacking = self.values.get(key) is None
-        return self.broken(f"it lacks {name}" if lacking else f"{name} is {self.values[key]!r}")
+        value = self._value(key, None)
+        return self.broken(f"it lacks {name}" if value is None else f"{name} is {value!r:.100}")
 
     def broken(self, cause: str) -> StageFailed:
         """The error for a configuration that makes no model."""
@@ -153,6 +150,68 @@ class ConfigKeys:
             remedy=f"ls -l {self.path}   # get the file again from its source",
         )
 
+    def unsupported(self, cause: str) -> UsageError:
+        """The error for a model that would be computed wrongly."""
+        return UsageError(
+            f"{self.path.name} describes a model of a form that the compiler does not know",
+            cause=cause,
+            remedy="harness models list",
+        )
+
+    def _refuse_unknown(self, others: Mapping[str, Any]) -> None:
+        for key in _MUST_BE_OFF:
+            if self.flag(key, False):
+                raise self.unsupported(f"{self.spelled.get(key, key)} is true")
+        if self.flag("attention_bias", False) and not others.get("attention_bias"):
+            raise self.unsupported("attention_bias is true")
+        for key in _EXPERTS:
+            if self.integer(key, 0, least=0):
+                raise self.unsupported(f"{self.spelled.get(key, key)}: it is a mixture of experts")
+        if "local_rope" not in others and _is_layered(self._mapping("rope_parameters")):
+            raise self.unsupported("rope_parameters has one entry for each type of layers")
+
+    def _layers(self) -> int:
+        return self.integer("num_hidden_layers", most=MAX_LAYERS)
+
+    def _rope(self, key: str, declared: Any, theta: float) -> Rope:
+        if not isinstance(declared, dict):
+            raise self.broken(f"{key} is {declared!r:.100}")
+        names = ("rope_theta", "partial_rotary_factor", "factor", *_LLAMA3)
+        keys = ConfigKeys(self.path, declared, {name: f"{key}.{name}" for name in names})
+        theta = keys.number("rope_theta", theta)
+        share = keys.number("partial_rotary_factor", self.number("partial_rotary_factor", 1.0))
+        if share != 1.0:
+            raise self.unsupported(f"it rotates {share} of each head")
+        kind = declared.get("rope_type") or declared.get("type") or "default"
+        if kind == "default":
+            return Rope(theta)
+        if kind == "linear":
+            return Rope(theta, RopeScaling(kind, keys.number("factor")))
+        if kind == "llama3":
+            low, high = (keys.number(name) for name in _LLAMA3[:2])
+            if low >= high:
+                raise self.broken(f"{key} has a low_freq_factor of {low}, a high one of {high}")
+            context = keys.integer(_LLAMA3[2])
+            return Rope(theta, RopeScaling(kind, keys.number("factor"), low, high, context))
+        raise self.unsupported(
+            f"its rotary positions are scaled as {kind!r:.60}; known are linear and llama3"
+        )
+
+    def _mapping(self, key: str) -> Mapping[str, Any]:
+        value = self._value(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key)
+        return value
+
     def _value(self, key: str, default: Any) -> Any:
-        value = self.values.get(key)
-        return default if value is None else value
+        for values in (self.values, self.defaults):
+            if values.get(key) is not None:
+                return values[key]
+        return default
+
+
+_LLAMA3 = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def _is_layered(rope_parameters: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, dict) for value in rope_parameters.values())
