@@ -8,10 +8,18 @@ The work is cut into tiles of up to four query rows that share a key/value head:
 group, tokens, or both. A tile walks over its keys in blocks of one page, with an online softmax in
 base 2 (lse is log2 of the sum, as the runtime's merge expects). Scores of a block lie [key][row],
 so that maximum, exponential and sum run over rows without a horizontal step.
+
+Sliding windows live in these kernels and not in the runtime, whose own windows do not move within a
+chunk of new tokens: every layer keeps all its keys, and a query at position p sees those at
+(p - window, p]. Of what the runtime hands to a kernel only the scale belongs to a layer, so its
+sign tells the layers apart: `layer_scale` gives a windowed layer a negative one. Positions are the
+runtime's, which fills `q_rope_position` (one a token) and `k_rope_pos_offset` (the first key's, one
+a sequence or shared block) whether it rotates or not.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,15 +34,23 @@ _LOWEST = -5e4
 """The score of a masked key, and lse where there is no key: TVM's own kernels use the same."""
 _PARALLEL_KEYS = 256
 """One token's attention over fewer keys is over before a second thread has woken up."""
+_NO_WINDOW = 1 << 30
+"""The window of a layer that sees everything: larger than any position."""
 
 
 class Heads(NamedTuple):
-    """The sizes of one model's attention, and the type of q, k, v and the pages."""
+    """The sizes of one model's attention, and the type of q, k, v and the pages.
+
+    `window` is how many keys, the query's own included, the model's windowed layers see. With a
+    `softcap` c, a scaled score s counts as c * tanh(s / c) (Gemma 2).
+    """
 
     query: int
     key_value: int
     size: int
     dtype: str
+    window: int | None = None
+    softcap: float | None = None
 
     @property
     def group(self) -> int:
@@ -49,6 +65,18 @@ class Heads(NamedTuple):
             raise ValueError(f"a head size of {self.size} is not a multiple of {_LANES}")
         if self.dtype not in ("float16", "float32"):
             raise ValueError(f"a KV cache of {self.dtype} is not supported")
+        if self.window is not None and not 0 < self.window < _NO_WINDOW:
+            raise ValueError(f"a window of {self.window} keys is not supported")
+        if self.softcap is not None and not self.softcap > 0:
+            raise ValueError(f"a soft cap of {self.softcap} is not positive")
+
+
+def layer_scale(scale: float, *, windowed: bool) -> float:
+    """What a layer hands the runtime as `sm_scale`: the kernels take a negative one as windowed.
+
+    `scale` is what its scores are multiplied with. A windowed layer needs `Heads.window`.
+    """
+    return -scale if windowed else scale
 
 
 class _Keys(NamedTuple):
@@ -65,6 +93,8 @@ class _Rows(NamedTuple):
     head: list[Expr]
     limit: list[Expr]
     """Keys that the row sees: the first so many. Ascending."""
+    skip: list[Expr] | None
+    """But not the first so many of these, which its window has passed; None without windows."""
 
 
 class _Output(NamedTuple):
@@ -72,6 +102,21 @@ class _Output(NamedTuple):
     out: Buffer
     lse: Buffer
     scale: Expr
+    """What scores are multiplied with."""
+
+
+class _Window(NamedTuple):
+    """The windows of a kernel's queries: `size` keys, all of them in a layer without a window."""
+
+    size: Expr
+    query_positions: Buffer
+    key_positions: Buffer
+    """The position of each sequence's first key."""
+
+    def skip(self, sequence: Expr, token: Expr, length: Expr) -> Expr:
+        """How many of the first `length` keys of a sequence are before a token's window."""
+        distance = self.query_positions[token] - self.key_positions[sequence]
+        return ir.index(T.max(T.min(distance - self.size + 1, length), T.int32(0)))
 
 
 def decode(heads: Heads) -> PrimFunc:
@@ -85,11 +130,11 @@ def decode(heads: Heads) -> PrimFunc:
         indptr = ir.argument("page_indptr", (batch + 1,), "int32", view=True)
         values = ir.argument("page_values", (entries,), "int32", view=True)
         last = ir.argument("length_info", (batch,), "int32", view=True)
-        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
-        ir.argument("q_rope_position", (batch,), "int32", view=True)
+        key_positions = ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        query_positions = ir.argument("q_rope_position", (batch,), "int32", view=True)
         out = ir.argument("output", (batch, heads.query, heads.size), heads.dtype)
         lse = ir.argument("lse", (batch, heads.query), "float32")
-        scale = _scalars()
+        scale, window = _scalars(heads, query_positions, key_positions)
         output = _Output(q, out, lse, scale)
         width = min(4, 1 << (heads.group - 1).bit_length())
         tiles = -(-heads.group // width)
@@ -97,6 +142,8 @@ def decode(heads: Heads) -> PrimFunc:
         with ir.loop(batch) as sequence:
             begin = ir.index(indptr[sequence])
             length = ir.index(_length(indptr, last, sequence))
+            skip = window.skip(sequence, sequence, length) if window else None
+            seen = length if skip is None else length - skip
 
             def tile(task: Expr) -> None:
                 head, first = ir.index(task // tiles), ir.index(task % tiles * width)
@@ -105,10 +152,11 @@ def decode(heads: Heads) -> PrimFunc:
                     [sequence] * width,
                     [ir.index(head * heads.group + i) for i in inside],
                     [length] * width,
+                    None if skip is None else [skip] * width,
                 )
                 _tile(heads, output, rows, _paged(pages, values, begin, head), masked=False)
 
-            _tasks(heads.key_value * tiles, length >= _PARALLEL_KEYS, tile)
+            _tasks(heads.key_value * tiles, seen >= _PARALLEL_KEYS, tile)
 
     return ir.function("attention_decode", emit)
 
@@ -125,12 +173,13 @@ def prefill_paged(heads: Heads) -> PrimFunc:
         indptr = ir.argument("page_indptr", (batch + 1,), "int32", view=True)
         values = ir.argument("page_values", (entries,), "int32", view=True)
         last = ir.argument("length_info", (batch,), "int32", view=True)
-        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
-        ir.argument("q_rope_position", (n,), "int32", view=True)
+        key_positions = ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        query_positions = ir.argument("q_rope_position", (n,), "int32", view=True)
         out = ir.argument("output", (n, heads.query, heads.size), heads.dtype)
         lse = ir.argument("lse", (n, heads.query), "float32")
         causal = T.arg("causal", T.int32())
-        output = _Output(q, out, lse, _scalars())
+        scale, window = _scalars(heads, query_positions, key_positions)
+        output = _Output(q, out, lse, scale)
 
         with ir.loop(batch) as sequence:
             begin = ir.index(indptr[sequence])
@@ -139,7 +188,7 @@ def prefill_paged(heads: Heads) -> PrimFunc:
             def keys(head: Expr) -> _Keys:
                 return _paged(pages, values, begin, head)
 
-            _prefill(heads, output, q_indptr, sequence, length, causal, keys)
+            _prefill(heads, output, window, q_indptr, sequence, length, causal, keys)
 
     return ir.function("attention_prefill_paged", emit)
 
@@ -155,12 +204,13 @@ def prefill_ragged(heads: Heads) -> PrimFunc:
         k = ir.argument("k", (kv_n, heads.key_value, heads.size), heads.dtype)
         v = ir.argument("v", (kv_n, heads.key_value, heads.size), heads.dtype)
         kv_indptr = ir.argument("kv_indptr", (batch + 1,), "int32", view=True)
-        ir.argument("q_rope_position", (n,), "int32", view=True)
-        ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
+        query_positions = ir.argument("q_rope_position", (n,), "int32", view=True)
+        key_positions = ir.argument("k_rope_pos_offset", (batch,), "int32", view=True)
         out = ir.argument("output", (n, heads.query, heads.size), heads.dtype)
         lse = ir.argument("lse", (n, heads.query), "float32")
         causal = T.arg("causal", T.int32())
-        output = _Output(q, out, lse, _scalars())
+        scale, window = _scalars(heads, query_positions, key_positions)
+        output = _Output(q, out, lse, scale)
 
         with ir.loop(batch) as sequence:
             begin = ir.index(kv_indptr[sequence])
@@ -175,17 +225,26 @@ def prefill_ragged(heads: Heads) -> PrimFunc:
 
                 return _Keys(start_block, head)
 
-            _prefill(heads, output, q_indptr, sequence, length, causal, keys)
+            _prefill(heads, output, window, q_indptr, sequence, length, causal, keys)
 
     return ir.function("attention_prefill_ragged", emit)
 
 
-def _scalars() -> Expr:
-    """Declare the last parameters; RoPE has its own kernel, so only the scale is used."""
+def _scalars(
+    heads: Heads, query_positions: Buffer, key_positions: Buffer
+) -> tuple[Expr, _Window | None]:
+    """Declare the last parameters; RoPE has its own kernel, so only the scale is used.
+
+    Returns what scores are multiplied with, and the window if the model has windowed layers.
+    """
     T.arg("rotary_mode", T.int32())
     T.arg("rope_scale", T.float32())
     T.arg("rope_theta", T.float32())
-    return T.arg("sm_scale", T.float32())
+    scale = T.arg("sm_scale", T.float32())
+    if heads.window is None:
+        return scale, None
+    size = T.Select(scale < 0, T.int32(heads.window), T.int32(_NO_WINDOW))
+    return ir.hold(T.abs(scale)), _Window(ir.index(size), query_positions, key_positions)
 
 
 def _pages_shape(heads: Heads, total: Expr) -> tuple[Expr | int, ...]:
@@ -219,6 +278,7 @@ def _tasks(count: Expr, worth_threads: Expr, emit: Callable[[Expr], None]) -> No
 def _prefill(
     heads: Heads,
     output: _Output,
+    window: _Window | None,
     q_indptr: Buffer,
     sequence: Expr,
     length: Expr,
@@ -239,10 +299,12 @@ def _prefill(
             [ir.index(q_begin + i) for i in inside],
             [ir.index(head * heads.group + i % heads.group) for i in flat],
             [ir.index(T.if_then_else(causal > 0, length - tokens + i + 1, length)) for i in inside],
+            window and [window.skip(sequence, q_begin + i, length) for i in inside],
         )
         _tile(heads, output, rows, keys(head), masked=True)
 
-    _tasks(heads.key_value * tiles, tokens * length >= 4 * _PARALLEL_KEYS, tile)
+    seen = T.min(length, window.size) if window else length
+    _tasks(heads.key_value * tiles, tokens * seen >= 4 * _PARALLEL_KEYS, tile)
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:
@@ -255,7 +317,8 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
     query = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
     result = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
     highest, total = ir.stack(width), ir.stack(width)
-    factor = ir.splat(ir.hold(output.scale * T.float32(ir.LOG2_E)), _LANES)
+    unit = ir.LOG2_E if heads.softcap is None else 2 * ir.LOG2_E / heads.softcap
+    factor = ir.splat(ir.hold(output.scale * T.float32(unit)), _LANES)
     for i in range(width):
         for piece, (at, n) in enumerate(_pieces(size)):
             with ir.loop(n // _LANES) as step:
@@ -268,10 +331,17 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
     ir.store(total, ir.const(0.0, width), width, 0)
 
     limit = rows.limit[-1]
-    with ir.loop((limit + (PAGE - 1)) // PAGE) as block:
+    skip = None if rows.skip is None else ir.index(functools.reduce(T.min, rows.skip))
+    passed = T.int32(0) if skip is None else ir.index(skip // PAGE)
+    with ir.loop((limit + (PAGE - 1)) // PAGE - passed) as step:
+        block = passed + step
         at = ir.index(block * PAGE)
         count = ir.index(T.min(limit - at, T.int32(PAGE)))
         load = keys.start_block(block)
+        if skip is not None:
+            # Only the first block has keys that no row sees.
+            unseen = ir.index(T.max(skip - at, T.int32(0)))
+            at, count, load = ir.index(at + unseen), ir.index(count - unseen), _after(unseen, load)
         score = ir.stack(PAGE * width)
         _scores(heads, rows, query, load, score, at, count, masked)
         keep = _softmax(score, highest, total, width)
@@ -289,6 +359,13 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
                 ir.store(output.out, value, _LANES, rows.token[i], rows.head[i], column)
         lse = highest[i] + T.log2(one)
         ir.store(output.lse, lse, 1, rows.token[i], rows.head[i])
+
+
+def _after(
+    unseen: Expr, load: Callable[[int, Expr, int, Expr], Expr]
+) -> Callable[[int, Expr, int, Expr], Expr]:
+    """`load` for a block without its first keys."""
+    return lambda which, key, lanes, column: load(which, unseen + key, lanes, column)
 
 
 def _scores(
@@ -313,14 +390,28 @@ def _scores(
                 q = ir.load(query[i][column // _PIECE], _LANES, column % _PIECE)
                 sums[i] = k * q if sums[i] is None else sums[i] + k * q
         values = _across(sums)
+        if heads.softcap is not None:
+            values = _capped(values, heads.softcap, width)
         if masked:
             for i in range(width):
                 one = T.Shuffle([values], [i])
                 seen = at + key < rows.limit[i]
+                if rows.skip is not None:
+                    seen = T.And(seen, at + key >= rows.skip[i])
                 one = T.Select(seen, one, T.float32(_LOWEST))
                 ir.store(score, one, 1, key * width + i)
         else:
             ir.store(score, values, width, key * width)
+
+
+def _capped(doubled: Expr, cap: float, width: int) -> Expr:
+    """cap * tanh(score / cap) in base 2, of 2 * score / cap in base 2.
+
+    tanh(x) = 1 - 2 / (exp(2 x) + 1); it is off by a few 2^-24, whatever x.
+    """
+    one = ir.const(1.0, width)
+    part = ir.const(2.0, width) / (ir.exp2(doubled, width) + one)
+    return ir.hold((one - part) * ir.const(cap * ir.LOG2_E, width), width)
 
 
 def _across(sums: list[Expr]) -> Expr:

@@ -19,7 +19,7 @@ PAGE_SIZE = attention.PAGE
 def create_paged_kv_cache(
     heads: Heads,
     layers: int,
-    frequencies: Sequence[float],
+    frequencies: Sequence[float] | None,
     *,
     max_batch: Expr,
     max_total_tokens: Expr,
@@ -35,9 +35,11 @@ def create_paged_kv_cache(
     [1, n, query, size], both of `heads.dtype`, which is the pages' type: TVM's runtime demands
     one for all. Arithmetic inside is float32.
 
-    `frequencies` as `kv_pages.split_rotary` has them. The pages hold `PAGE_SIZE` tokens; the
-    runtime argument must say the same. Sliding windows and token trees have no kernels: the
-    runtime refuses them by its own check. Raises ValueError for sizes that no kernel serves.
+    `frequencies` as `kv_pages.split_rotary` has them; None where q and k come rotated
+    (`rotary.rotary`). A layer's `sm_scale` is `attention.layer_scale`, which also says whether
+    the layer is windowed. The pages hold `PAGE_SIZE` tokens; the runtime argument must say the
+    same. The runtime's own sliding windows and token trees have no kernels: it refuses them by its
+    own check. Raises ValueError for sizes that no kernel serves.
     """
     builder = relax.BlockBuilder.current()
     if builder is None:
@@ -51,8 +53,9 @@ def create_paged_kv_cache(
 
     h, d, dtype = heads.key_value, heads.size, heads.dtype
     none = relax.Tuple([])
-    normal_rope = int(tvm_kv_cache.RopeMode.NORMAL)
-    window = 1024  # Unused, but the runtime wants it positive.
+    modes = tvm_kv_cache.RopeMode
+    rope_mode = int(modes.NONE if frequencies is None else modes.NORMAL)
+    window = 1024  # The runtime's, which is unused, but it wants it positive.
     arguments = [
         relax.ShapeExpr(
             [
@@ -71,7 +74,7 @@ def create_paged_kv_cache(
         relax.prim_value(d),
         relax.ShapeExpr([int(tvm_kv_cache.AttnKind.MHA)] * layers),
         relax.prim_value(False),
-        relax.prim_value(normal_rope),
+        relax.prim_value(rope_mode),
         relax.prim_value(1),  # RoPE's scale and base: the frequencies hold both.
         relax.prim_value(1),
         relax.prim_value(0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.compiler.kernels import ir
+from harness.compiler.kernels import ir, rotary
 from harness.compiler.kernels.attention import PAGE, Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
@@ -15,17 +15,17 @@ _LANES = 8
 _PARALLEL_TOKENS = 8
 
 
-def split_rotary(heads: Heads, frequencies: Sequence[float]) -> PrimFunc:
+def split_rotary(heads: Heads, frequencies: Sequence[float] | None) -> PrimFunc:
     """Split fused q, k, v rows and rotate q and k by their positions.
 
     `frequencies` are the angles a position, in radians, of the pairs (i, i + r) of a head's first
     2*r elements (the half-rotation form of Hugging Face's Llama); a scaling is in them already.
-    Raises ValueError unless r is a multiple of 8 and 2*r fits the head.
+    None only splits. Raises ValueError as `rotary.check` does.
     """
-    heads.check()
-    half = len(frequencies)
-    if half % _LANES or not 0 < 2 * half <= heads.size:
-        raise ValueError(f"{half} rotated pairs do not fit a head of {heads.size}")
+    if frequencies is None:
+        heads.check()
+    else:
+        rotary.check(heads, frequencies)
 
     def emit() -> None:
         n = T.int32()
@@ -37,40 +37,33 @@ def split_rotary(heads: Heads, frequencies: Sequence[float]) -> PrimFunc:
         v = ir.argument("v", (n, heads.key_value, heads.size), heads.dtype)
         apply_rope = T.arg("apply_rope", T.int64())
 
-        def rotate(source: Expr, target: Buffer, at: tuple[Expr, Expr], turn: list[Buffer]) -> None:
-            def part(column: Expr) -> Expr:
-                raw = ir.load(qkv, _LANES, at[0], source, column)
-                return T.bind(ir.to_f32(raw, heads.dtype, _LANES))
+        def move(
+            index: Expr, source: Expr, target: Buffer, head: Expr, turn: rotary.Turn | None
+        ) -> None:
+            def load(column: Expr) -> Expr:
+                raw = ir.load(qkv, _LANES, index, source, column)
+                return ir.to_f32(raw, heads.dtype, _LANES)
 
             def put(value: Expr, column: Expr) -> None:
-                ir.store(target, ir.to_dtype(value, heads.dtype, _LANES), _LANES, *at, column)
+                value = ir.to_dtype(value, heads.dtype, _LANES)
+                ir.store(target, value, _LANES, index, head, column)
 
-            with ir.loop(half // _LANES) as step:
-                column = step * _LANES
-                a, b = part(column), part(column + half)
-                cos, sin = (ir.load(one, _LANES, column) for one in turn)
-                put(a * cos - b * sin, column)
-                put(b * cos + a * sin, column + half)
-            _copy(qkv, (at[0], source), target, at, 2 * half, heads.size)
+            if turn is None:
+                _copy(qkv, (index, source), target, (index, head), heads.size)
+            else:
+                rotary.emit_rotation(turn, heads.size, load, put)
 
         def token(index: Expr) -> None:
-            turn = [ir.stack(half), ir.stack(half)]
-            rate = ir.stack(half)
-            for i, frequency in enumerate(frequencies):
-                ir.store(rate, T.float32(frequency), 1, i)
-            # Without RoPE every angle is 0.
-            used = T.Select(apply_rope > 0, positions[index], T.int32(0))
-            position = T.bind(T.Cast("float32", used))
-            with ir.loop(half) as i:
-                angle = ir.hold(position * rate[i])
-                ir.store(turn[0], T.cos(angle), 1, i)
-                ir.store(turn[1], T.sin(angle), 1, i)
+            turn = None
+            if frequencies is not None:
+                # Where the runtime wants no rotation every angle is 0.
+                position = T.Select(apply_rope > 0, positions[index], T.int32(0))
+                turn = rotary.emit_turn(position, frequencies)
             with ir.loop(heads.query) as head:
-                rotate(head, q, (index, head), turn)
+                move(index, head, q, head, turn)
             with ir.loop(heads.key_value) as head:
-                rotate(heads.query + head, k, (index, head), turn)
-                source = heads.query + heads.key_value + head
-                _copy(qkv, (index, source), v, (index, head), 0, heads.size)
+                move(index, heads.query + head, k, head, turn)
+                move(index, heads.query + heads.key_value + head, v, head, None)
 
         _each_token(n, token)
 
@@ -95,7 +88,7 @@ def append(heads: Heads) -> PrimFunc:
             with T.If(slot >= 0), T.Then(), ir.loop(heads.key_value) as head:
                 for which, source in enumerate((k, v)):
                     at = (slot // PAGE, which, head, slot % PAGE)
-                    _copy(source, (index, head), pages, at, 0, heads.size)
+                    _copy(source, (index, head), pages, at, heads.size)
 
         _each_token(n, token)
 
@@ -149,7 +142,7 @@ def copy_page(heads: Heads) -> PrimFunc:
         length = T.arg("copy_length", T.int64())
         with ir.loop(2) as which, ir.loop(heads.key_value) as head, ir.loop(length) as slot:
             rest = (which, head, slot)
-            _copy(pages, (source, *rest), pages, (target, *rest), 0, heads.size)
+            _copy(pages, (source, *rest), pages, (target, *rest), heads.size)
 
     return ir.function("kv_copy_page", emit)
 
@@ -159,11 +152,10 @@ def _copy(
     source_at: tuple[Expr, ...],
     target: Buffer,
     target_at: tuple[Expr, ...],
-    start: int,
-    end: int,
+    size: int,
 ) -> None:
-    with ir.loop((end - start) // _LANES) as step:
-        column = start + step * _LANES
+    with ir.loop(size // _LANES) as step:
+        column = step * _LANES
         value = ir.load(source, _LANES, *source_at, column)
         ir.store(target, value, _LANES, *target_at, column)
 
