@@ -96,12 +96,17 @@ class App:
         """
         return self._call("generate", {"steps": [asdict(step) for step in steps]}, run=run)
 
-    def logits(self, tokens: Sequence[int], into: Path) -> Reply:
+    def logits(
+        self, tokens: Sequence[int], into: Path, *, chunks: Sequence[int] | None = None
+    ) -> Reply:
         """Write the logits at every position of `tokens` to `into`.
 
-        The file is little-endian float32 [len(tokens), vocabulary], row by row.
+        The file is little-endian float32 [len(tokens), vocabulary], row by row. `chunks` says how
+        many tokens go through each call of the model (1 is a decoding step); by default as many
+        as it takes.
         """
-        return self._call("logits", {"tokens": list(tokens)}, logits=into)
+        cut = None if chunks is None else list(chunks)
+        return self._call("logits", {"tokens": list(tokens), "chunks": cut}, logits=into)
 
     def _call(
         self,

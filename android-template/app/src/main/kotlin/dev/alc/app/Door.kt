@@ -229,7 +229,8 @@ internal class Door(
             progress("computing logits of ${request.tokens.size} tokens")
             val vocabSize = checkNotNull(model).vocabSize
             val sha256 = FloatFile(file).use { out ->
-                engine.score(request.tokens.toIntArray()) { _, rows -> out.write(rows) }
+                val chunks = request.chunks?.toIntArray()
+                engine.score(request.tokens.toIntArray(), chunks) { _, rows -> out.write(rows) }
                 out.finish()
             }
             content["logits"] = buildJsonObject {

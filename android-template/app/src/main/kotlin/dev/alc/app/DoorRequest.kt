@@ -25,6 +25,7 @@ internal class DoorRequest(
     val verify: Boolean = false,
     val steps: List<DoorStep> = emptyList(),
     val tokens: List<Int> = emptyList(),
+    val chunks: List<Int>? = null,
 ) {
     companion object {
         const val SCHEMA = "harness.request/1"

@@ -189,6 +189,9 @@ class DoorTest {
             request("generate", ""","steps":[{"id":"a","prompt":"${"x".repeat(200)}"}]""") to "context-full",
             request("logits") to "invalid-request",
             request("logits", ""","tokens":[99999]""") to "invalid-request",
+            request("logits", ""","tokens":[97,98],"chunks":[1]""") to "invalid-request",
+            request("logits", ""","tokens":[97,98],"chunks":[2,0]""") to "invalid-request",
+            request("logits", ""","tokens":[97],"chunks":[]""") to "invalid-request",
             request("logits", ""","tokens":[${List(200) { 1 }.joinToString(",")}]""") to "context-full",
         )
         for ((json, kind) in failures) {

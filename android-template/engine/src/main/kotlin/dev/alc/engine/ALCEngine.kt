@@ -289,24 +289,37 @@ public class ALCEngine(
      * cache. [onRows] gets, on the decode thread and in order, the index of the first position
      * and that position's rows, `vocabSize` floats each, valid during the call.
      *
-     * @throws InvalidRequestException if [tokens] is empty or holds an unknown id.
+     * @param chunks how many tokens go through each call of the model, where 1 is a decoding
+     *   step; by default as many as it takes.
+     * @throws InvalidRequestException if [tokens] is empty or holds an unknown id, or [chunks] are
+     *   not [tokens] cut into pieces that the model takes.
      * @throws ContextFullException if they do not fit the context.
      * @throws EngineException as [generate] fails.
      */
-    public suspend fun score(tokens: IntArray, onRows: (first: Int, rows: FloatBuffer) -> Unit) {
+    public suspend fun score(
+        tokens: IntArray,
+        chunks: IntArray? = null,
+        onRows: (first: Int, rows: FloatBuffer) -> Unit,
+    ) {
         withModel { (model, memory, limit) ->
+            val longest = model.info.prefillChunk
             if (tokens.size > limit) {
                 throw ContextFullException("${tokens.size} tokens; the context holds $limit")
             }
             val scratch = Conversation(null)
             val all = scratch.plan(Prompt.Tokens(tokens), model).tokens
+            if (chunks != null && (chunks.sum() != all.size || chunks.any { it !in 1..longest })) {
+                throw InvalidRequestException("${all.size} tokens in chunks of 1 to $longest do not go as ${chunks.asList()}")
+            }
             evict(memory.reserve(scratch, all.size))
             try {
                 val session = model.openSession().also { scratch.session = it }
-                for (first in all.indices step model.info.prefillChunk) {
+                var first = 0
+                for (size in chunks?.asList() ?: all.asList().chunked(longest) { it.size }) {
                     currentCoroutineContext().ensureActive()
-                    val end = minOf(first + model.info.prefillChunk, all.size)
-                    onRows(first, session.verify(all.copyOfRange(first, end)))
+                    val piece = all.copyOfRange(first, first + size)
+                    onRows(first, if (size == 1) session.decode(piece[0]) else session.verify(piece))
+                    first += size
                 }
             } finally {
                 settle(scratch, Outcome.KEPT, memory)

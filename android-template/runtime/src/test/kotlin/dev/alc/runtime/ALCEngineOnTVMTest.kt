@@ -149,6 +149,25 @@ class ALCEngineOnTVMTest {
     }
 
     @Test
+    fun `scores hardly depend on how the tokens go through the model`() {
+        val ids = engine.tokenizer.encode("The quick brown fox jumps over the lazy dog").copyOf(8)
+        val scores = listOf(null, intArrayOf(5, 1, 2), IntArray(8) { 1 }).map { chunks ->
+            val rows = mutableListOf<Float>()
+            runBlocking {
+                engine.score(ids, chunks) { _, logits -> repeat(logits.remaining()) { rows += logits.get(it) } }
+            }
+            rows
+        }
+        val spread = scores[0].max() - scores[0].min()
+        for (other in scores.drop(1)) {
+            assertEquals(scores[0].size, other.size)
+            // Rounding to 8 bits may fall otherwise; a lost or repeated token would cost the whole spread.
+            val apart = scores[0].zip(other) { a, b -> kotlin.math.abs(a - b) }.average()
+            assertTrue("$apart of $spread", apart < spread / 50)
+        }
+    }
+
+    @Test
     fun `sampling with a seed can be repeated`() {
         val sampling = SamplingOptions(temperature = 1f, topP = 0.9f, topK = 40, seed = 5)
         val request = GenerationRequest(Prompt.Text("Once"), maxTokens = 16, sampling = sampling)
