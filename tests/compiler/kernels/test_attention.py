@@ -22,8 +22,10 @@ SIZES = {
     "capped": Heads(6, 2, 96, "float32", window=40, softcap=0.75),
 }
 WINDOWED = [name for name, heads in SIZES.items() if heads.window]
+PLAIN = [name for name in SIZES if name not in WINDOWED]
 FREQUENCIES = [10000.0 ** (-i / 8) for i in range(8)]
 sizes = pytest.mark.parametrize("size", SIZES)
+plain = pytest.mark.parametrize("size", PLAIN)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,10 @@ def kernels(isa, build):
             f"{name}_decode": attention.decode(heads),
             f"{name}_paged": attention.prefill_paged(heads),
             f"{name}_ragged": attention.prefill_ragged(heads),
+        }
+    for name in PLAIN:
+        heads = SIZES[name]
+        functions |= {
             f"{name}_rope": kv_pages.split_rotary(heads, FREQUENCIES),
             f"{name}_append": kv_pages.append(heads),
             f"{name}_merge": kv_pages.merge_state(heads),
@@ -291,7 +297,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish(kernels):
     Attention(heads, q, k, v, [40]).check(out, lse)
 
 
-@sizes
+@plain
 @pytest.mark.parametrize("n", [1, 11])
 def test_rope_turns_queries_and_keys_and_copies_the_rest(kernels, size, n):
     heads, rng = SIZES[size], np.random.default_rng(n)
@@ -317,7 +323,7 @@ def test_rope_turns_queries_and_keys_and_copies_the_rest(kernels, size, n):
         assert (v == qkv[:, both.shape[1] :]).all()
 
 
-@sizes
+@plain
 @pytest.mark.parametrize("n", [1, 9])
 def test_append_fills_the_slots_and_leaves_out_minus_one(kernels, size, n):
     heads, rng = SIZES[size], np.random.default_rng(n)
@@ -335,7 +341,7 @@ def test_append_fills_the_slots_and_leaves_out_minus_one(kernels, size, n):
     assert (pages == expected).all()
 
 
-@sizes
+@plain
 def test_merging_two_halves_gives_the_whole(kernels, size):
     heads, rng = SIZES[size], np.random.default_rng(0)
     n = 9
@@ -355,7 +361,7 @@ def test_merging_two_halves_gives_the_whole(kernels, size):
     assert (np.abs(lse - (highest + np.log2(total))) <= 40 * U * 30).all()
 
 
-@sizes
+@plain
 def test_a_page_is_copied_as_far_as_it_is_filled(kernels, size):
     heads, rng = SIZES[size], np.random.default_rng(1)
     pages = random_tensor(rng, heads, 3 * 2 * heads.key_value, 16)

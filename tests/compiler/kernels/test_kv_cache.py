@@ -1,6 +1,7 @@
 """The kernels as TVM's paged KV cache calls them, against attention over plain lists of keys."""
 
 import copy
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,11 @@ EPS = 1e-6
 def rates(heads, base):
     half = heads.size // 2
     return [base ** (-i / half) for i in range(half)]
+
+
+def norm_weights(heads):
+    """Of the q and the k heads."""
+    return np.linspace(0.5, 1.5, 2 * heads.size).reshape(2, -1).astype(np.float32)
 
 
 class Case(NamedTuple):
@@ -41,74 +47,79 @@ CASES = [
 ]
 
 
+@functools.cache
+def compiled(case):
+    """A relax function that attends in every layer, and one that creates the cache."""
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend import nn
+    from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
+
+    from harness.compiler.kernels.kv_cache import create_paged_kv_cache
+
+    heads, layers = case.heads, len(case.windowed)
+    fused = heads.query + 2 * heads.key_value
+
+    def turned(layer: int, qkv: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
+        n = qkv.shape[1]
+        builder = relax.BlockBuilder.current()
+        kernel = rotary.rotary(
+            *(heads, case.frequencies(layer)),
+            **{"q_norm": True, "k_norm": True, "eps": EPS, "tokens": None},
+        )
+        inputs = [nn.op.reshape(qkv, (n, fused, heads.size))._expr]
+        inputs += [
+            cache.get_query_positions(n)._expr,
+            *(relax.const(w) for w in norm_weights(heads)),
+        ]
+        result = relax.TensorType((n, fused, heads.size), heads.dtype)
+        call = relax.call_tir(builder.add_func(kernel, "rotary"), inputs, result)
+        return nn.op.reshape(nn.Tensor(_expr=builder.emit(call)), (1, n, fused, heads.size))
+
+    class Model(nn.Module):
+        def attend(self, qkv: nn.Tensor, cache: PagedKVCache):
+            outputs = []
+            for layer, windowed in enumerate(case.windowed):
+                scale = attention.layer_scale(heads.size**-0.5, windowed=windowed)
+                x = turned(layer, qkv, cache) if case.in_graph else qkv
+                outputs.append(cache.attention_with_fused_qkv(layer, x, heads.query, scale))
+            return nn.op.concat(outputs, 0), cache
+
+        def create(self, batch: int, total: int, chunk: int, page: int, window: int):
+            return create_paged_kv_cache(
+                heads,
+                layers,
+                None if case.in_graph else case.frequencies(0),
+                max_batch=batch,
+                max_total_tokens=total,
+                prefill_chunk=chunk,
+                page_size=page,
+                support_sliding_window=window,
+            )
+
+    bare = {"param_mode": "none", "effect_mode": "none"}
+    sizes = ("batch", "total", "chunk", "page", "window")
+    methods = {
+        "attend": {
+            "qkv": nn.spec.Tensor([1, "n", fused, heads.size], heads.dtype),
+            "cache": nn.spec.Object(object_type=PagedKVCache),
+            "$": bare,
+        },
+        "create": {**dict.fromkeys(sizes, int), "$": bare},
+    }
+    model = Model()
+    module, _ = model.export_tvm(spec=nn.spec.ModuleSpec.from_raw(methods, model))
+    target = {**Isa.X86_64_V3.target(), "mtriple": "x86_64-linux-gnu"}
+    return relax.VirtualMachine(relax.build(module, target=tvm.target.Target(target)), tvm.cpu())
+
+
 class Cache:
-    """A relax function that attends in every layer, and the runtime's calls around it."""
+    """A case's functions, and the runtime's calls around them."""
 
     def __init__(self, case):
         import tvm
-        from tvm import relax
-        from tvm.relax.frontend import nn
-        from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache
 
-        from harness.compiler.kernels.kv_cache import create_paged_kv_cache
-
-        heads, layers = case.heads, len(case.windowed)
-        fused = heads.query + 2 * heads.key_value
-        self.tvm, self.case = tvm, case
-        # Norms of each head with a weight of their own.
-        self.weights = np.linspace(0.5, 1.5, 2 * heads.size).reshape(2, -1).astype(np.float32)
-        weights = self.weights
-
-        def turned(layer: int, qkv: nn.Tensor, cache: PagedKVCache) -> nn.Tensor:
-            n = qkv.shape[1]
-            builder = relax.BlockBuilder.current()
-            kernel = rotary.rotary(
-                *(heads, case.frequencies(layer)),
-                **{"q_norm": True, "k_norm": True, "eps": EPS, "tokens": None},
-            )
-            inputs = [nn.op.reshape(qkv, (n, fused, heads.size))._expr]
-            inputs += [cache.get_query_positions(n)._expr, *(relax.const(w) for w in weights)]
-            result = relax.TensorType((n, fused, heads.size), heads.dtype)
-            call = relax.call_tir(builder.add_func(kernel, "rotary"), inputs, result)
-            return nn.op.reshape(nn.Tensor(_expr=builder.emit(call)), (1, n, fused, heads.size))
-
-        class Model(nn.Module):
-            def attend(self, qkv: nn.Tensor, cache: PagedKVCache):
-                outputs = []
-                for layer, windowed in enumerate(case.windowed):
-                    scale = attention.layer_scale(heads.size**-0.5, windowed=windowed)
-                    x = turned(layer, qkv, cache) if case.in_graph else qkv
-                    outputs.append(cache.attention_with_fused_qkv(layer, x, heads.query, scale))
-                return nn.op.concat(outputs, 0), cache
-
-            def create(self, batch: int, total: int, chunk: int, page: int, window: int):
-                return create_paged_kv_cache(
-                    heads,
-                    layers,
-                    None if case.in_graph else case.frequencies(0),
-                    max_batch=batch,
-                    max_total_tokens=total,
-                    prefill_chunk=chunk,
-                    page_size=page,
-                    support_sliding_window=window,
-                )
-
-        bare = {"param_mode": "none", "effect_mode": "none"}
-        sizes = ("batch", "total", "chunk", "page", "window")
-        methods = {
-            "attend": {
-                "qkv": nn.spec.Tensor([1, "n", fused, heads.size], heads.dtype),
-                "cache": nn.spec.Object(object_type=PagedKVCache),
-                "$": bare,
-            },
-            "create": {**dict.fromkeys(sizes, int), "$": bare},
-        }
-        model = Model()
-        module, _ = model.export_tvm(spec=nn.spec.ModuleSpec.from_raw(methods, model))
-        target = {**Isa.X86_64_V3.target(), "mtriple": "x86_64-linux-gnu"}
-        self.vm = relax.VirtualMachine(
-            relax.build(module, target=tvm.target.Target(target)), tvm.cpu()
-        )
+        self.tvm, self.case, self.vm = tvm, case, compiled(case)
         self.cache = self.vm["create"](*(self.shape(i) for i in (4, 1536, 256, 16, 0)))
 
     def shape(self, *sizes):
@@ -128,9 +139,8 @@ class Cache:
 class Reference:
     """One sequence's layers in float64, over all that came before."""
 
-    def __init__(self, cache):
-        self.case, self.weights = cache.case, cache.weights
-        heads = self.case.heads
+    def __init__(self, case):
+        self.case, heads = case, case.heads
         self.tokens = np.zeros((0, heads.query + 2 * heads.key_value, heads.size))
 
     def turn(self, x, layer, weight):
@@ -149,7 +159,7 @@ class Reference:
     def layer(self, layer, new):
         heads = self.case.heads
         q, k, v = np.split(self.tokens, [heads.query, heads.query + heads.key_value], 1)
-        q, k = (self.turn(x, layer, w) for x, w in zip((q, k), self.weights, strict=True))
+        q, k = (self.turn(x, layer, w) for x, w in zip((q, k), norm_weights(heads), strict=True))
         k, v = (np.repeat(x, heads.group, 1) for x in (k, v))
         score = np.einsum("qhd,khd->hqk", q[-new:], k, optimize=True) * heads.size**-0.5
         if heads.softcap:
@@ -168,7 +178,7 @@ class Reference:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_chunks_single_tokens_forks_and_pops_attend_to_the_right_keys(case):
     cache, rng, heads = Cache(case), np.random.default_rng(0), case.heads
-    references = {0: Reference(cache)}
+    references = {0: Reference(case)}
     cache.state("add_sequence", 0)
     # Rounded to the cache's type: q and k after RoPE, v, and the output; a score is off by about
     # its square root of size times that, the largest output here is near 4. In float32 only sums
