@@ -1,4 +1,4 @@
-"""`harness models`: the recipes that the harness knows."""
+"""`harness models`: the recipes that the harness knows, and the archives that were made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness import recipes
+from harness import console, recipes
 from harness.cli import options
 from harness.recipe import Recipe
 
@@ -46,6 +46,27 @@ def show(model: str, as_json: bool, **flags: Any) -> None:
         return
     for key, value in _document(recipe).items():
         click.echo(f"{key:<20} {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@command.command("versions")
+@options.workspace
+@options.as_json
+def list_versions(as_json: bool, **flags: Any) -> None:
+    """List the archives that were made, by name and version."""
+    from harness.compiler import versions
+
+    made = versions.read_versions(options.settle(flags).workspace)
+    if as_json:
+        document = [dataclasses.asdict(entry) for entry in made]
+        options.print_json("harness.versions/1", versions=document)
+        return
+    width = max((len(entry.archive) for entry in made), default=0)
+    for entry in sorted(made, key=lambda entry: (entry.archive, entry.version)):
+        size = console.size(entry.size)
+        click.echo(
+            f"{entry.archive:<{width}}  {entry.version:>3}  {entry.date}  {size:>10}  "
+            f"{entry.sha256[:16]}  {entry.model}  {entry.quantization}"
+        )
 
 
 def _document(recipe: Recipe) -> dict[str, Any]:
