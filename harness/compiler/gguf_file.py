@@ -17,12 +17,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from harness.compiler.stored_values import decode
 from harness.errors import StageFailed
 
 MAX_KEY_BYTES = 65_535
 MAX_DIMENSIONS = 4
+# The largest headers, with a vocabulary of 262,144 tokens, have 20 MB and 1.5 million entries.
+MAX_HEADER_BYTES = 128 << 20
+MAX_ENTRIES = 8 << 20
+MAX_TENSORS = 1 << 16
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS = {
     0: struct.Struct("<B"),
@@ -53,12 +58,7 @@ class GgufTensor:
 
     def values(self) -> npt.NDArray[np.float32]:
         """The values in float32, shape `shape`."""
-        kind = self.type
-        if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
-            stored = np.float32 if kind == GGMLQuantizationType.F32 else np.float16
-            return self.data.view(stored).astype(np.float32).reshape(self.shape)
-        decoded: npt.NDArray[np.float32] = quants.dequantize(self.data, kind)
-        return decoded.reshape(self.shape)
+        return decode(self.type.name, self.data).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class _Reader:
         self.path = path
         self.data = data
         self.at = 0
+        self.entries = 0
 
     def read(self) -> GgufFile:
         if self.take(4) != b"GGUF":
@@ -122,7 +123,10 @@ class _Reader:
             if key in metadata:
                 raise _Malformed(f"the key {key!r} occurs twice")
             metadata[key] = self.value(self.number(_U32))
-        heads = [self.tensor_head() for _ in range(self.plausible(tensor_count, 24, "tensors"))]
+        self.plausible(tensor_count, 24, "tensors")
+        if tensor_count > MAX_TENSORS:
+            raise _Malformed(f"it announces {tensor_count} tensors")
+        heads = [self.tensor_head() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
             raise _Malformed(f"general.alignment is {alignment!r}")
@@ -138,6 +142,8 @@ class _Reader:
         end = self.at + count
         if end > len(self.data):
             raise _Malformed(f"it ends at byte {len(self.data)}, inside its header: truncated?")
+        if end > MAX_HEADER_BYTES:
+            raise _Malformed(f"its header has more than {MAX_HEADER_BYTES} bytes")
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -149,6 +155,9 @@ class _Reader:
         """A count, refused if the rest of the file could not hold that many."""
         if count * least_bytes > len(self.data) - self.at:
             raise _Malformed(f"it announces {count} {what}, more than it has bytes for: truncated?")
+        self.entries += count
+        if self.entries > MAX_ENTRIES:
+            raise _Malformed(f"it announces {count} {what}, more than any model has")
         return count
 
     def string(self, limit: int | None = None) -> str:

@@ -1,9 +1,13 @@
-"""A tiny Llama with random weights, written as a GGUF file by the tests themselves."""
+"""Tiny models with random weights, written as GGUF files and folders by the tests themselves."""
 
 from __future__ import annotations
 
+import json
+import resource
+import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,9 @@ import numpy as np
 import pytest
 
 from harness import recipes
+from harness.compiler.options import CompileOptions
 from harness.compiler.source import checkpoint_path
-from harness.errors import MissingTool
+from harness.errors import HarnessError, MissingTool
 from harness.stages.compile import compile_model
 from harness.types import Abi
 
@@ -23,6 +28,7 @@ CHAT_TEMPLATE = (
     "+ '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+LIES = (0, 1, 1 << 20, 1 << 31, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 Writer = Callable[..., Path]
 
 
@@ -137,6 +143,172 @@ def _add_tokenizer(writer: Any) -> None:
 
 
 @pytest.fixture(scope="session")
+def family_config() -> Callable[[str], dict[str, Any]]:
+    """A function that gives a tiny model of a family as transformers 4 writes its config.json."""
+
+    def config(family: str) -> dict[str, Any]:
+        title = {"llama": "Llama"}.get(family, family.capitalize())
+        gemma = family.startswith("gemma")
+        values: dict[str, Any] = {
+            "architectures": [f"{title}ForCausalLM"],
+            "model_type": {"gemma3": "gemma3_text"}.get(family, family),
+            "hidden_size": HIDDEN,
+            "intermediate_size": INNER,
+            "num_hidden_layers": 7 if family == "gemma3" else LAYERS,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": KV_HEADS,
+            "vocab_size": TOKENS,
+            "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 512,
+            "rope_theta": 1000000.0 if family in ("gemma3", "qwen2", "qwen3") else 10000.0,
+            "torch_dtype": "bfloat16",
+        }
+        if gemma:
+            values |= {"hidden_activation": "gelu_pytorch_tanh", "head_dim": HEAD_DIM}
+        else:
+            values |= {"hidden_act": "silu", "tie_word_embeddings": family == "qwen2"}
+        if family == "qwen3":
+            values |= {"head_dim": 2 * HEAD_DIM, "attention_bias": False}
+        if family in ("gemma2", "gemma3"):
+            values |= {"sliding_window": 16, "query_pre_attn_scalar": HEAD_DIM}
+        if family == "gemma2":
+            values |= {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+        if family == "gemma3":
+            values |= {"sliding_window_pattern": 6, "rope_local_base_freq": 10000.0}
+        return values
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def family_weights() -> Callable[..., dict[str, Any]]:
+    """A function that gives the random float32 weights of a tiny model by Hugging Face's names."""
+
+    def weights(config: Mapping[str, Any], seed: int = 1) -> dict[str, Any]:
+        family = config["model_type"].removesuffix("_text")
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        size = config.get("head_dim", hidden // config["num_attention_heads"])
+        q, kv = (config[f"num_{kind}_heads"] * size for kind in ("attention", "key_value"))
+        layer: dict[str, tuple[int, ...]] = {
+            "self_attn.q_proj.weight": (q, hidden),
+            "self_attn.k_proj.weight": (kv, hidden),
+            "self_attn.v_proj.weight": (kv, hidden),
+            "self_attn.o_proj.weight": (hidden, q),
+            "mlp.gate_proj.weight": (inner, hidden),
+            "mlp.up_proj.weight": (inner, hidden),
+            "mlp.down_proj.weight": (hidden, inner),
+            "input_layernorm.weight": (hidden,),
+            "post_attention_layernorm.weight": (hidden,),
+        }
+        if family == "qwen2":
+            layer |= {f"self_attn.{p}_proj.bias": (q if p == "q" else kv,) for p in "qkv"}
+        if family in ("gemma3", "qwen3"):
+            layer |= {f"self_attn.{p}_norm.weight": (size,) for p in "qk"}
+        if family in ("gemma2", "gemma3"):
+            layer |= {f"{p}_feedforward_layernorm.weight": (hidden,) for p in ("pre", "post")}
+        shapes: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (config["vocab_size"], hidden),
+            "model.norm.weight": (hidden,),
+        }
+        if not config.get("tie_word_embeddings", True):
+            shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+        for index in range(config["num_hidden_layers"]):
+            shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+        rng = np.random.default_rng(seed)
+        return {
+            name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+
+    return weights
+
+
+@pytest.fixture
+def write_folder(tmp_path: Path) -> Writer:
+    """A function that writes config.json and weights as `model.safetensors`, without tokenizer."""
+    from safetensors.numpy import save_file
+
+    def write(config: Mapping[str, Any], weights: Mapping[str, Any], name: str = "tiny") -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        save_file(dict(weights), folder / "model.safetensors", {"format": "pt"})
+        return folder
+
+    return write
+
+
+@contextmanager
+def bounded(megabytes: int, seconds: int) -> Iterator[None]:
+    """Whatever runs inside may take this much more memory and this much time, or fails."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (megabytes << 20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def mutated(data: bytes, head: int, rng: np.random.Generator) -> bytes:
+    """A damaged copy: flipped, cut, moved or lying bytes, most of them in the first `head`."""
+    changed = bytearray(data)
+    at = int(rng.integers(head))
+    match int(rng.integers(6)):
+        case 0:
+            for place in rng.integers(head, size=int(rng.integers(1, 9))):
+                changed[place] = int(rng.integers(256))
+        case 1:
+            changed[at] ^= 1 << int(rng.integers(8))
+        case 2:
+            del changed[int(rng.integers(len(changed))) :]
+        case 3:  # a length that lies
+            changed[at : at + 8] = LIES[int(rng.integers(len(LIES)))].to_bytes(8, "little")
+        case 4:
+            changed[at : at + int(rng.integers(1, 40))] = b""
+        case _:
+            some = changed[at : at + int(rng.integers(1, 200))]
+            changed[at:at] = some * int(rng.integers(1, 3))
+    return bytes(changed)
+
+
+@pytest.fixture
+def fuzz(tmp_path: Path) -> Callable[..., int]:
+    """A function that lets `read` meet `count` damaged copies of a file, and counts refusals.
+
+    A refusal is a `HarnessError` that says what and why; anything else fails, and so does taking
+    half a gigabyte or a minute.
+    """
+
+    def run(data: bytes, head: int, read: Callable[[Path], object], count: int, name: str) -> int:
+        rng = np.random.default_rng(7)
+        refusals: list[HarnessError] = []
+        path = tmp_path / name
+        with bounded(megabytes=512, seconds=60):
+            for _ in range(count):
+                path.write_bytes(mutated(data, head, rng))
+                try:
+                    read(path)
+                except HarnessError as problem:
+                    refusals.append(problem)
+                path.unlink()
+        for refusal in refusals:
+            assert refusal.what and refusal.cause and refusal.remedy
+            assert len(str(refusal)) < 2000
+        return len(refusals)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_gguf(write_gguf: Writer) -> Path:
     """The tiny model with Q4_1 matrices and a Q8_0 embedding, as the demo's model has them."""
     return write_gguf()
@@ -172,7 +344,8 @@ def compiled(workspace: Path) -> Callable[..., Path]:
 
     def compile_(path: Path, quantization: str, **changes: Any) -> Path:
         recipe = recipe_for(path, **changes)
-        return compile_model(recipe, quantization, (Abi.X86_64,), workspace).path
+        options = CompileOptions.of(recipe, {"quantization": quantization})
+        return compile_model(recipe, options, (Abi.X86_64,), workspace).path
 
     return compile_
 
