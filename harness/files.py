@@ -34,10 +34,13 @@ def canonical_json(value: object) -> bytes:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; it takes the name only when the block succeeds.
 
-    Raises `StageFailed` when the disk is full.
+    Raises `StageFailed` when it cannot be written or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise disk_error(path, error) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file

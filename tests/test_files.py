@@ -35,3 +35,9 @@ def test_a_full_disk_is_said_and_leaves_nothing() -> None:
 
 def test_equal_documents_have_equal_bytes() -> None:
     assert files.canonical_json({"b": 1, "a": "é"}) == files.canonical_json({"a": "é", "b": 1})
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StageFailed, match="cannot write"):
+        files.write_text(tmp_path / "file" / "a" / "b.txt", "hello")

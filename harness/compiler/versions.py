@@ -67,7 +67,10 @@ def record_version(workspace: Path, *, model: str, quantization: str, archive: P
 
     digest, size = files.sha256_file(archive), archive.stat().st_size
     lock = workspace / ".harness" / "versions.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise files.disk_error(lock, problem) from problem
     with FileLock(lock):
         known = read_versions(workspace)
         same_name = [entry for entry in known if entry.archive == archive.name]

@@ -158,8 +158,6 @@ def _told(repository: str, revision: str) -> Iterator[None]:
     page = f"{constants.ENDPOINT}/{repository}"
     try:
         yield
-    except HarnessError:
-        raise
     except errors.GatedRepoError as problem:
         raise MissingTool(
             f"{repository} is gated",

@@ -136,6 +136,13 @@ def test_a_wrong_entry_is_named(tmp_path: Path, key: str, value: object) -> None
         versions.read_versions(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["models", ".harness"])
+def test_a_table_that_cannot_be_written_is_one_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a file where a folder should be")
+    with pytest.raises(StageFailed, match="cannot"):
+        record(tmp_path, archive(tmp_path, b"one"))
+
+
 def test_the_table_is_listed_for_people_and_as_a_document(tmp_path: Path) -> None:
     record(tmp_path, archive(tmp_path, b"one"))
     made = record(tmp_path, archive(tmp_path, b"two"))
