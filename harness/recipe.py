@@ -79,7 +79,7 @@ class Recipe:
     """`none`, `self` (text that the model samples), or the path of a file of texts."""
     calibration_samples: int = 128
     embedding: str = "as-weights"
-    """How a quantized model stores its embedding: `as-weights`, `8bit` or `f16`."""
+    """How a quantized model stores its embedding: `as-weights`, `q8` or `f16`."""
     opt_level: int | None = None
     backend: str = "cpu"
     """`cpu` or `opencl`."""

@@ -157,7 +157,7 @@ def _read(reader: _Reader, path: Path) -> Recipe | None:
         calibration_samples=compile_.positive("calibration_samples")
         if compile_.has("calibration_samples")
         else Recipe.calibration_samples,
-        embedding=compile_.choice("embedding", ("as-weights", "8bit", "f16"), Recipe.embedding),
+        embedding=compile_.choice("embedding", ("as-weights", "q8", "f16"), Recipe.embedding),
         opt_level=compile_.choice("opt_level", (0, 1, 2, 3), None),
         backend=compile_.choice("backend", ("cpu", "opencl"), Recipe.backend),
     )

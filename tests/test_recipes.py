@@ -76,13 +76,13 @@ def test_what_a_recipe_may_say_of_the_compile_is_read(tmp_path: Path) -> None:
     assert (plain.group_size, plain.activations, plain.opt_level) == (None, None, None)
     more = (
         "[compile]\ngroup_size = 64\nactivations = 'float'\ncalibration = 'texts/own.jsonl'\n"
-        "calibration_samples = 512\nembedding = '8bit'\nopt_level = 0\nbackend = 'opencl'"
+        "calibration_samples = 512\nembedding = 'q8'\nopt_level = 0\nbackend = 'opencl'"
     )
     text = SHIPPED.read_text().replace("SL2-135m", "GE3-1b").replace("[compile]", more)
     found = recipes.load(write(tmp_path, text))
     assert (found.group_size, found.activations, found.opt_level) == (64, "float", 0)
     assert found.calibration == str(tmp_path / "texts" / "own.jsonl")
-    assert (found.calibration_samples, found.embedding, found.backend) == (512, "8bit", "opencl")
+    assert (found.calibration_samples, found.embedding, found.backend) == (512, "q8", "opencl")
     assert found.code == "GE3-1b"
 
 
