@@ -92,7 +92,11 @@ def const(value: float, lanes: int) -> Expr:
 
 
 def to_f32(value: Expr, dtype: str, lanes: int) -> Expr:
-    """A vector as float32."""
+    """A vector as float32; one of "bfloat16" comes as its bits in uint16."""
+    if dtype == "bfloat16":
+        bits = T.Cast(vector("uint32", lanes), value)
+        bits = T.shift_left(bits, splat(T.uint32(16), lanes))
+        return T.reinterpret(vector("float32", lanes), bits)
     return value if dtype == "float32" else T.Cast(vector("float32", lanes), value)
 
 
@@ -122,9 +126,10 @@ def add(a: Expr, b: Expr) -> Expr:
 
 
 def tree(values: list[Expr], combine: Callable[[Expr, Expr], Expr] = add) -> Expr:
-    """Combine expressions (a power of two of them) pair by pair."""
+    """Combine expressions pair by pair."""
     while len(values) > 1:
-        values = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+        pairs = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + values[2 * len(pairs) :]
     return values[0]
 
 
@@ -152,15 +157,26 @@ def exp2(x: Expr, lanes: int) -> Expr:
     x = i + f with an integer i and f in [-0.5, 0.5]: 2^i goes straight into the exponent bits,
     2^f is the Taylor polynomial of degree 7, whose first missing term is below 2e-9.
     """
-    x = hold(T.max(T.min(x, const(126.0, lanes)), const(-126.0, lanes)), lanes)
-    whole = hold(T.nearbyint(x), lanes)
-    rest = hold(x - whole, lanes)
-    power = const(_EXP2_TERMS[-1], lanes)
-    for term in reversed(_EXP2_TERMS[:-1]):
-        power = power * rest + const(term, lanes)
-    bits = T.Cast(vector("int32", lanes), whole) + splat(T.int32(127), lanes)
-    bits = T.shift_left(bits, splat(T.int32(23), lanes))
-    return hold(power * T.reinterpret(vector("float32", lanes), bits), lanes)
+    whole, rest = _split(x, lanes)
+    power = _polynomial(_EXP2_TERMS, rest, lanes)
+    return hold(power * _whole_power(whole, lanes), lanes)
+
+
+def exp2m1(x: Expr, lanes: int) -> Expr:
+    """2^x - 1 as `exp2` has it, but to float32's relative precision near 0 too.
+
+    2^i (2^f - 1) + (2^i - 1), with the polynomial's 1 left out of 2^f - 1.
+    """
+    whole, rest = _split(x, lanes)
+    less_one = rest * _polynomial(_EXP2_TERMS[1:], rest, lanes)
+    scale = hold(_whole_power(whole, lanes), lanes)
+    return hold(less_one * scale + (scale - const(1.0, lanes)), lanes)
+
+
+def tanh(x: Expr, lanes: int) -> Expr:
+    """The hyperbolic tangent of a float32 vector: (e^2x - 1) / (e^2x - 1 + 2)."""
+    grown = exp2m1(x * const(2 * LOG2_E, lanes), lanes)
+    return grown / (grown + const(2.0, lanes))
 
 
 LN2 = 0.6931471805599453
@@ -175,3 +191,24 @@ def _exp2_terms() -> tuple[float, ...]:
 
 
 _EXP2_TERMS = _exp2_terms()
+
+
+def _split(x: Expr, lanes: int) -> tuple[Expr, Expr]:
+    """The nearest integer to x, which is clamped to [-126, 126], and what is left."""
+    x = hold(T.max(T.min(x, const(126.0, lanes)), const(-126.0, lanes)), lanes)
+    whole = hold(T.nearbyint(x), lanes)
+    return whole, hold(x - whole, lanes)
+
+
+def _polynomial(terms: tuple[float, ...], x: Expr, lanes: int) -> Expr:
+    value = const(terms[-1], lanes)
+    for term in reversed(terms[:-1]):
+        value = value * x + const(term, lanes)
+    return value
+
+
+def _whole_power(whole: Expr, lanes: int) -> Expr:
+    """2 to the power of whole numbers of -126..127."""
+    bits = T.Cast(vector("int32", lanes), whole) + splat(T.int32(127), lanes)
+    bits = T.shift_left(bits, splat(T.int32(23), lanes))
+    return T.reinterpret(vector("float32", lanes), bits)

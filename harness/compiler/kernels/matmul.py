@@ -1,37 +1,29 @@
 """Products of packed weight matrices with one token's or many tokens' activations.
 
 A thread takes a run of row blocks. For each block, a tile of tokens is taken at once: the block's
-weights are unpacked to registers once a group and serve every token of the tile.
+weights are unpacked to registers once a step and serve every token of the tile. With activations
+in int8 the products of a step are exact integers; with float32 the weights are dequantized first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from harness.compiler.kernels import ir
 from harness.compiler.kernels.dot import dot, quads, spread
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 from harness.compiler.kernels.isa import Isa
-from harness.compiler.kernels.layout import (
-    GROUP,
-    ROWS,
-    SYMMETRIC_ZERO,
-    WeightFormat,
-    packed_tensors,
-)
+from harness.compiler.kernels.layout import ROWS, WeightFormat, packed_tensors
+
+ActivationType = Literal["int8", "float32"]
+"""What a quantized matrix is multiplied with; others always take float32."""
+Gate = Literal["silu", "gelu_tanh"]
 
 _TILE = 4
-_TILE_F32 = 8
+_TILE_UNQUANTIZED = 8
 _F32_CHAINS = 8
-
-
-class _Activations(NamedTuple):
-    """The activation parameters: `x` of float32 weights is `q` here, and has no groups."""
-
-    q: Buffer
-    scale: Buffer | None
-    total: Buffer | None
 
 
 def matmul(
@@ -41,151 +33,232 @@ def matmul(
     k: int,
     *,
     tokens: int | None,
+    activations: ActivationType = "int8",
+    bias: bool = False,
+    softcap: float | None = None,
     residual: bool = False,
     dtype: str = "float32",
 ) -> PrimFunc:
-    """y = x w^T, or residual + x w^T (parameters: see the package's docstring).
+    """y = x w^T [+ bias], then cap * tanh(y / cap) if there is a soft cap, then [+ residual].
 
-    `dtype` is y's type, float32 or float16; sums are float32 always.
+    The parameters are in the package's docstring. `dtype` is y's type, float32 or float16; sums
+    are float32 always.
     """
 
     def emit() -> None:
         n = ir.token_count(tokens)
-        weight = _weight(fmt, rows, k)
-        x = _activations(fmt, n, k)
+        product = _Product(isa, fmt, rows, k, n, activations)
+        offset = ir.argument("bias", (rows,), "float32") if bias else None
         added = ir.argument("residual", (n, rows), "float32") if residual else None
         y = ir.argument("y", (n, rows), dtype)
 
+        def put(value: Expr, width: int, token: Expr, row: Expr) -> None:
+            if offset is not None:
+                value = value + ir.load(offset, width, row)
+            if softcap is not None:
+                cap = ir.const(softcap, width)
+                value = ir.tanh(value / cap, width) * cap
+            if added is not None:
+                value = value + ir.load(added, width, token, row)
+            ir.store(y, ir.to_dtype(value, dtype, width), width, token, row)
+
         def tile(block: Expr, first: Expr, count: int) -> None:
-            sums = _sums(isa, fmt, weight, x, k, block, first, count)
-            for token in range(count):
-                for part, value in enumerate(sums[token]):
-                    lane = part * isa.lanes
-                    _finish(y, added, value, dtype, isa.lanes, first + token, block, lane, rows)
+            for token, parts in enumerate(product.sums(block, first, count)):
+                for part, value in enumerate(parts):
+                    _put_rows(put, value, isa.lanes, first + token, block, part * isa.lanes, rows)
 
-        _for_each_block(fmt, -(-rows // ROWS), tokens, n, tile)
+        product.for_each_block(-(-rows // ROWS), tokens, tile)
 
-    return ir.function(f"matmul_{fmt}", emit)
+    return ir.function("matmul", emit)
 
 
-def gated_matmul(isa: Isa, fmt: WeightFormat, rows: int, k: int, *, tokens: int | None) -> PrimFunc:
-    """y = silu(x gate^T) * (x up^T) for one matrix of gate's rows, then up's, `rows` each.
+def gated_matmul(
+    isa: Isa,
+    fmt: WeightFormat,
+    rows: int,
+    k: int,
+    *,
+    tokens: int | None,
+    activations: ActivationType = "int8",
+    activation: Gate = "silu",
+) -> PrimFunc:
+    """y = act(x gate^T) * (x up^T) for one matrix of gate's rows, then up's, `rows` each.
 
     Raises ValueError unless `rows` is a multiple of 8.
     """
     if rows % ROWS:
         raise ValueError(f"{rows} gate rows do not divide into blocks of {ROWS}")
+    act = {"silu": _silu, "gelu_tanh": _gelu_tanh}[activation]
 
     def emit() -> None:
         n = ir.token_count(tokens)
-        weight = _weight(fmt, 2 * rows, k)
-        x = _activations(fmt, n, k)
+        product = _Product(isa, fmt, 2 * rows, k, n, activations)
         y = ir.argument("y", (n, rows), "float32")
         blocks = rows // ROWS
 
         def tile(block: Expr, first: Expr, count: int) -> None:
-            gates = _sums(isa, fmt, weight, x, k, block, first, count)
-            ups = _sums(isa, fmt, weight, x, k, block + blocks, first, count)
+            gates = product.sums(block, first, count)
+            ups = product.sums(block + blocks, first, count)
             for token in range(count):
                 for part in range(ROWS // isa.lanes):
-                    value = _silu(gates[token][part], isa.lanes) * ups[token][part]
+                    value = act(gates[token][part], isa.lanes) * ups[token][part]
                     at = block * ROWS + part * isa.lanes
                     ir.store(y, value, isa.lanes, first + token, at)
 
-        _for_each_block(fmt, blocks, tokens, n, tile)
+        product.for_each_block(blocks, tokens, tile)
 
-    return ir.function(f"gated_matmul_{fmt}", emit)
-
-
-def _weight(fmt: WeightFormat, rows: int, k: int) -> list[Buffer]:
-    tensors = packed_tensors(fmt, rows, k)
-    return [ir.argument(tensor.part, tensor.shape, tensor.dtype) for tensor in tensors]
+    return ir.function("gated_matmul", emit)
 
 
-def _activations(fmt: WeightFormat, n: Expr, k: int) -> _Activations:
-    if fmt == WeightFormat.F32:
-        return _Activations(ir.argument("x", (n, k), "float32"), None, None)
-    return _Activations(
-        ir.argument("q", (n, k // 4), "int32"),
-        ir.argument("scale", (n, k // GROUP), "float32"),
-        ir.argument("total", (n, k // GROUP), "float32"),
-    )
+class _Int8(NamedTuple):
+    """Activations as `activations.quantize` writes them."""
+
+    q: Buffer
+    scale: Buffer
+    total: Buffer
 
 
-def _for_each_block(
-    fmt: WeightFormat,
-    blocks: int,
-    tokens: int | None,
-    n: Expr,
-    tile: Callable[[Expr, Expr, int], None],
-) -> None:
-    size = _TILE_F32 if fmt == WeightFormat.F32 else _TILE
-    with ir.loop(blocks, parallel=True) as block:
-        ir.tiles(tokens, n, size, lambda first, count: tile(block, first, count))
+class _Product:
+    """The products of a packed matrix's blocks with tokens, within the kernel that is emitted.
 
+    Declares the kernel's parameters for the matrix and the activations.
+    """
 
-def _sums(
-    isa: Isa,
-    fmt: WeightFormat,
-    weight: list[Buffer],
-    x: _Activations,
-    k: int,
-    block: Expr,
-    first: Expr,
-    count: int,
-) -> list[list[Expr]]:
-    """Emit the products of one block with `count` tokens; [token][part] vectors of its rows."""
-    if fmt == WeightFormat.F32:
-        return _sums_f32(isa, weight[0], x.q, k, block, first, count)
-    lanes, parts = isa.lanes, ROWS // isa.lanes
-    sums = [[_zeros(lanes) for _ in range(parts)] for _ in range(count)]
-    with ir.loop(k // GROUP) as group:
-        for part in range(parts):
-            at = part * lanes
-            columns = quads(isa, fmt, weight[0], block, group, at)
-            scale = _row_values(weight[1], fmt, lanes, block, group, at)
-            minimum = _row_values(weight[2], fmt, lanes, block, group, at) if fmt.has_minimum else 0
-            for token in range(count):
-                values = spread(isa, x.q, first + token, group)
-                product = T.Cast(f"float32x{lanes}", dot(isa, fmt, columns, values))
-                assert x.scale is not None and x.total is not None
-                step = ir.splat(x.scale[first + token, group], lanes)
-                total = x.total[first + token, group]
-                old = ir.load(sums[token][part], lanes, 0)
-                if fmt.has_minimum:
-                    new = old + minimum * ir.splat(total, lanes) + product * (scale * step)
-                elif fmt == WeightFormat.Q8_0:
-                    new = old + product * (scale * step)
-                else:
-                    zero = ir.splat(total * T.float32(SYMMETRIC_ZERO), lanes)
-                    new = old + scale * (product * step - zero)
-                ir.store(sums[token][part], new, lanes, 0)
-    return [[T.bind(ir.load(one, lanes, 0)) for one in row] for row in sums]
+    def __init__(
+        self, isa: Isa, fmt: WeightFormat, rows: int, k: int, n: Expr, activations: ActivationType
+    ) -> None:
+        self.isa = isa
+        self.fmt = fmt
+        self.k = k
+        self.n = n
+        self.lanes = isa.lanes
+        self.parts = ROWS // isa.lanes
+        tensors = packed_tensors(fmt, rows, k)
+        self.weight = [ir.argument(tensor.part, tensor.shape, tensor.dtype) for tensor in tensors]
+        self.x: Buffer | _Int8
+        if activations == "float32" or not fmt.quantized:
+            self.x = ir.argument("x", (n, k), "float32")
+        else:
+            steps = fmt.steps(k)
+            self.x = _Int8(
+                ir.argument("q", (n, steps * fmt.step // 4), "int32"),
+                ir.argument("scale", (n, steps), "float32"),
+                ir.argument("total", (n, steps), "float32"),
+            )
 
+    def for_each_block(
+        self, blocks: int, tokens: int | None, tile: Callable[[Expr, Expr, int], None]
+    ) -> None:
+        """Emit `tile(block, first token, tokens)` for all blocks, shared among the threads."""
+        size = _TILE if self.fmt.quantized else _TILE_UNQUANTIZED
+        with ir.loop(blocks, parallel=True) as block:
+            ir.tiles(tokens, self.n, size, lambda first, count: tile(block, first, count))
 
-def _sums_f32(
-    isa: Isa, weight: Buffer, x: Buffer, k: int, block: Expr, first: Expr, count: int
-) -> list[list[Expr]]:
-    lanes, parts = isa.lanes, ROWS // isa.lanes
-    chains = max(1, _F32_CHAINS // (count * parts))
-    sums = [[[_zeros(lanes) for _ in range(chains)] for _ in range(parts)] for _ in range(count)]
-    with ir.loop(k // chains) as step:
-        for chain in range(chains):
-            column = step * chains + chain
-            for part in range(parts):
-                values = T.bind(ir.load(weight, lanes, block, column, part * lanes))
+    def sums(self, block: Expr, first: Expr, count: int) -> list[list[Expr]]:
+        """Emit the products of a block with `count` tokens; [token][part] vectors of its rows."""
+        if isinstance(self.x, _Int8):
+            return self._int8_sums(self.x, block, first, count)
+        return self._float_sums(self.x, block, first, count)
+
+    def _int8_sums(self, x: _Int8, block: Expr, first: Expr, count: int) -> list[list[Expr]]:
+        fmt, lanes = self.fmt, self.lanes
+        words = fmt.step // 4
+        sums = [[_zeros(lanes) for _ in range(self.parts)] for _ in range(count)]
+        with ir.loop(fmt.steps(self.k)) as step:
+            for part in range(self.parts):
+                columns = quads(fmt, lanes, self.weight[0], block, step, part * lanes)
+                scale, minimum = self._group(block, step, part)
                 for token in range(count):
-                    one = sums[token][part][chain]
-                    new = values * ir.splat(x[first + token, column], lanes)
-                    ir.store(one, ir.load(one, lanes, 0) + new, lanes, 0)
+                    values = spread(self.isa, x.q, first + token, step * words, words)
+                    product = T.Cast(f"float32x{lanes}", dot(self.isa, fmt, columns, values))
+                    size = ir.splat(x.scale[first + token, step], lanes)
+                    total = x.total[first + token, step]
+                    old = ir.load(sums[token][part], lanes, 0)
+                    if minimum is not None:
+                        new = old + minimum * ir.splat(total, lanes) + product * (scale * size)
+                    elif fmt.zero == 0:
+                        new = old + product * (scale * size)
+                    else:
+                        zero = ir.splat(total * T.float32(fmt.zero), lanes)
+                        new = old + scale * (product * size - zero)
+                    ir.store(sums[token][part], new, lanes, 0)
+        return [[T.bind(ir.load(one, lanes, 0)) for one in row] for row in sums]
 
-    def total(some: list[Buffer]) -> Expr:
-        value = ir.load(some[0], lanes, 0)
-        for one in some[1:]:
-            value = value + ir.load(one, lanes, 0)
-        return ir.hold(value, lanes)
+    def _float_sums(self, x: Buffer, block: Expr, first: Expr, count: int) -> list[list[Expr]]:
+        lanes, parts = self.lanes, self.parts
+        # Each sum is spread over several registers, or every addition would wait for the last.
+        chains = max(1, _F32_CHAINS // (count * parts))
+        sums = [
+            [[_zeros(lanes) for _ in range(chains)] for _ in range(parts)] for _ in range(count)
+        ]
 
-    return [[total(some) for some in row] for row in sums]
+        def add(column: Expr, chain: int, part: int, weight: Expr) -> None:
+            for token in range(count):
+                one = sums[token][part][chain]
+                new = weight * ir.splat(x[first + token, column], lanes)
+                ir.store(one, ir.load(one, lanes, 0) + new, lanes, 0)
+
+        if self.fmt.quantized:
+            self._for_each_dequantized(
+                block, lambda column, i, part, weight: add(column, i % chains, part, weight)
+            )
+        else:
+            with ir.loop(self.k // chains) as step:
+                for chain in range(chains):
+                    column = step * chains + chain
+                    for part in range(parts):
+                        stored = ir.load(self.weight[0], lanes, block, column, part * lanes)
+                        values = ir.to_f32(stored, self.fmt.dtype, lanes)
+                        add(column, chain, part, T.bind(values))
+
+        def total(some: list[Buffer]) -> Expr:
+            value = ir.load(some[0], lanes, 0)
+            for one in some[1:]:
+                value = value + ir.load(one, lanes, 0)
+            return ir.hold(value, lanes)
+
+        return [[total(some) for some in row] for row in sums]
+
+    def _for_each_dequantized(
+        self, block: Expr, emit: Callable[[Expr, int, int, Expr], None]
+    ) -> None:
+        """Emit `emit(column, column within its step, part, weights)` for all of a block."""
+        fmt, lanes = self.fmt, self.lanes
+
+        def take(step: Expr, columns: int) -> None:
+            for part in range(self.parts):
+                found = [
+                    ir.hold(T.reinterpret(f"int32x{lanes}", quad), lanes, "int32")
+                    for quad in quads(fmt, lanes, self.weight[0], block, step, part * lanes)
+                ]
+                scale, minimum = self._group(block, step, part)
+                for i in range(columns):
+                    left = T.shift_left(found[i // 4], ir.splat(T.int32(24 - 8 * (i % 4)), lanes))
+                    q = T.shift_right(left, ir.splat(T.int32(24), lanes))
+                    weight = T.Cast(f"float32x{lanes}", q - ir.splat(T.int32(fmt.zero), lanes))
+                    weight = weight * scale if minimum is None else weight * scale + minimum
+                    emit(step * fmt.step + i, i, part, ir.hold(weight, lanes))
+
+        whole, rest = divmod(self.k, fmt.step)
+        with ir.loop(whole) as step:
+            take(step, fmt.step)
+        if rest:
+            take(whole, rest)
+
+    def _group(self, block: Expr, step: Expr, part: int) -> tuple[Expr, Expr | None]:
+        """The scales, and the minima if there are any, of the group that a step belongs to."""
+        group = step // (self.fmt.group // self.fmt.step)
+        scale, *minimum = (
+            T.bind(
+                ir.to_f32(
+                    ir.load(buffer, self.lanes, block, group, part * self.lanes),
+                    self.fmt.dtype,
+                    self.lanes,
+                )
+            )
+            for buffer in self.weight[1:]
+        )
+        return scale, minimum[0] if minimum else None
 
 
 def _zeros(lanes: int) -> Buffer:
@@ -194,45 +267,44 @@ def _zeros(lanes: int) -> Buffer:
     return buffer
 
 
-def _row_values(
-    buffer: Buffer, fmt: WeightFormat, lanes: int, block: Expr, group: Expr, at: int
-) -> Expr:
-    assert fmt.scale_dtype is not None
-    return T.bind(ir.to_f32(ir.load(buffer, lanes, block, group, at), fmt.scale_dtype, lanes))
-
-
-def _finish(
-    y: Buffer,
-    residual: Buffer | None,
+def _put_rows(
+    put: Callable[[Expr, int, Expr, Expr], None],
     value: Expr,
-    dtype: str,
     lanes: int,
     token: Expr,
     block: Expr,
     lane: int,
     rows: int,
 ) -> None:
-    """Store rows `lane`.. of a block; those beyond the matrix's last row are left out."""
-
-    def put(vector: Expr, width: int, at: Expr) -> None:
-        if residual is not None:
-            vector = vector + ir.load(residual, width, token, at)
-        ir.store(y, ir.to_dtype(vector, dtype, width), width, token, at)
-
+    """Put rows `lane`.. of a block; those beyond the matrix's last row are left out."""
     whole, rest = divmod(rows, ROWS)
     if not rest:
-        put(value, lanes, block * ROWS + lane)
+        put(value, lanes, token, block * ROWS + lane)
         return
     with T.If(block < whole):
         with T.Then():
-            put(value, lanes, block * ROWS + lane)
+            put(value, lanes, token, block * ROWS + lane)
         if lane < rest:
             with T.Else():
                 for row in range(lane, min(lane + lanes, rest)):
-                    put(T.Shuffle([value], [row - lane]), 1, whole * ROWS + row)
+                    put(T.Shuffle([value], [row - lane]), 1, token, whole * ROWS + row)
 
 
 def _silu(x: Expr, lanes: int) -> Expr:
-    """x / (1 + e^-x); beyond |x| = 87 e^-x is clamped, which leaves float32's result as it is."""
-    power = ir.exp2(x * ir.const(-ir.LOG2_E, lanes), lanes)
+    """x / (1 + e^-x)."""
+    return _logistic(x, x, lanes)
+
+
+def _gelu_tanh(x: Expr, lanes: int) -> Expr:
+    """x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3): Hendrycks and Gimpel 2016.
+
+    (1 + tanh u) / 2 is 1 / (1 + e^-2u), where nothing cancels for negative x.
+    """
+    cubic = x * (x * x * ir.const(0.044715, lanes) + ir.const(1.0, lanes))
+    return _logistic(x, cubic * ir.const(2 * math.sqrt(2 / math.pi), lanes), lanes)
+
+
+def _logistic(x: Expr, of: Expr, lanes: int) -> Expr:
+    """x / (1 + e^-of); beyond |of| = 87 e^-of is clamped, where the result is x or near 0."""
+    power = ir.exp2(of * ir.const(-ir.LOG2_E, lanes), lanes)
     return x / (ir.const(1.0, lanes) + power)

@@ -117,6 +117,16 @@ class Kernels:
             raw = self.driver.stdout.read(array.nbytes)
             array[...] = np.frombuffer(raw, array.dtype).reshape(array.shape)
 
+    def use_threads(self, count: int) -> None:
+        """Share parallel regions among `count` threads (under qemu: among as many tasks)."""
+        if self.driver is None:
+            import tvm
+
+            tvm.get_global_func("runtime.config_threadpool")(1, count)
+        else:
+            assert self.driver.stdin is not None
+            self.driver.stdin.write(struct.pack("<q", -count))
+
     def close(self) -> None:
         if self.driver is not None:
             self.driver.stdin.close()

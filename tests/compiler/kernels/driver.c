@@ -3,7 +3,8 @@
  * A call is: index of the function in KERNELS; number of arguments; each argument as kind (1 int,
  * 3 float, 7 tensor) and value, where a tensor is code, bits, dimensions, shape, offset in bytes,
  * size in bytes, bytes. All integers are 64 bits, little-endian. After a call its return code and
- * every tensor's bytes are written. A parallel region runs its tasks one after the other.
+ * every tensor's bytes are written. A parallel region runs its tasks one after the other; a negative
+ * index -n alone, without a call, makes them n from then on.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -56,6 +57,10 @@ int main(void) {
   if (&__TVMBackendParallelLaunch) __TVMBackendParallelLaunch = (void*)launch;
   for (;;) {
     int64_t index = number();
+    if (index < 0) {
+      tasks = (int)-index;
+      continue;
+    }
     int count = (int)number();
     TVMFFIAny args[32] = {0}, result = {0};
     DLTensor tensors[32] = {0};

@@ -20,21 +20,29 @@ def kernels(isa, build):
             f"quantize_f16_{name}": activations.quantize(isa, K, tokens=tokens, dtype="float16"),
             f"norm_{name}": activations.rms_norm(isa, K, EPS, tokens=tokens),
             f"norm_quantize_{name}": activations.rms_norm_quantize(isa, K, EPS, tokens=tokens),
+            f"norm_add_{name}": activations.norm_add(isa, K, EPS, tokens=tokens),
+            f"quantize_40_{name}": activations.quantize(isa, K, tokens=tokens, group=40),
+            f"norm_quantize_40_{name}": activations.rms_norm_quantize(
+                isa, K, EPS, tokens=tokens, group=40
+            ),
         }
+    functions["quantize_90"] = activations.quantize(isa, 90, tokens=None, group=40)
     return build(functions)
 
 
-def outputs(n):
+def outputs(n, k=K, group=32):
+    groups = -(-k // group)
     return (
-        np.full((n, K // 4), 99, np.int32),
-        np.full((n, K // 32), np.nan, np.float32),
-        np.full((n, K // 32), np.nan, np.float32),
+        np.full((n, groups * group // 4), 99, np.int32),
+        np.full((n, groups), np.nan, np.float32),
+        np.full((n, groups), np.nan, np.float32),
     )
 
 
-def rounded(x):
+def rounded(x, group=32):
     """The definition, in float32 step by step: every bit is prescribed."""
-    groups = x.reshape(len(x), -1, 32).astype(np.float32)
+    filled = np.pad(x, ((0, 0), (0, -x.shape[1] % group)))
+    groups = filled.reshape(len(x), -1, group).astype(np.float32)
     largest = np.abs(groups).max(-1)
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(
@@ -69,6 +77,23 @@ def test_quantized_activations_are_the_definition_bit_for_bit(kernels, tokens):
         kernels("quantize_one" if tokens == 1 else "quantize_many", x, *found)
         for a, b in zip(found, rounded(x), strict=True):
             assert (a == b).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 7])
+def test_groups_of_40_are_filled_up_with_zeros(kernels, tokens):
+    x = extreme_rows()[:tokens].copy()
+    found = outputs(tokens, group=40)
+    kernels("quantize_40_one" if tokens == 1 else "quantize_40_many", x, *found)
+    for a, b in zip(found, rounded(x, 40), strict=True):
+        assert (a == b).all()
+
+
+def test_any_number_of_columns_is_filled_up(kernels):
+    x = np.ascontiguousarray(extreme_rows()[:, :90])
+    found = outputs(len(x), 90, 40)
+    kernels("quantize_90", x, *found)
+    for a, b in zip(found, rounded(x, 40), strict=True):
+        assert (a == b).all()
 
 
 def test_float16_activations_are_quantized_alike(kernels):
@@ -107,20 +132,33 @@ def test_rms_norm_of_zeros_is_zeros(kernels):
     assert not y.any()
 
 
+@pytest.mark.parametrize("group", [32, 40])
 @pytest.mark.parametrize("tokens", [1, 5])
-def test_norm_and_rounding_in_one_equal_the_two_steps(kernels, tokens):
+def test_norm_and_rounding_in_one_equal_the_two_steps(kernels, tokens, group):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((tokens, K)).astype(np.float32)
     weight = rng.standard_normal(K).astype(np.float32)
     suffix = "one" if tokens == 1 else "many"
     y = np.empty_like(x)
     kernels(f"norm_{suffix}", x, weight, y)
-    found = outputs(tokens)
-    kernels(f"norm_quantize_{suffix}", x, weight, *found)
-    for a, b in zip(found, rounded(y), strict=True):
+    found = outputs(tokens, group=group)
+    kernels(f"norm_quantize_{'40_' if group == 40 else ''}{suffix}", x, weight, *found)
+    for a, b in zip(found, rounded(y, group), strict=True):
         assert (a == b).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_a_norm_is_added_to_what_was_there(kernels, tokens):
+    rng = np.random.default_rng(6)
+    x, y = rng.standard_normal((2, tokens, K)).astype(np.float32)
+    weight = rng.standard_normal(K).astype(np.float32)
+    out = np.full_like(x, np.nan)
+    kernels(f"norm_add_{'one' if tokens == 1 else 'many'}", x, y, weight, out)
+    norm = normalised(y, weight)
+    expected = x + norm
+    assert (np.abs(out - expected) <= NORM_ERROR * np.abs(norm) + U * np.abs(expected)).all()
 
 
 def test_a_size_that_is_no_multiple_of_32_is_refused(isa):
     with pytest.raises(ValueError, match="groups of 32"):
-        activations.quantize(isa, 40, tokens=1)
+        activations.rms_norm(isa, 40, EPS, tokens=1)

@@ -11,13 +11,14 @@ from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 
-FORMATS = (
+FORMATS = [
+    WeightFormat.Q3_SYM_F16,
     WeightFormat.Q4_1,
-    WeightFormat.Q4_SYM_F16,
-    WeightFormat.Q4_SYM_F32,
+    WeightFormat("q4_sym_bf16", 64),
     WeightFormat.Q8_0,
+    WeightFormat.F16,
     WeightFormat.F32,
-)
+]
 
 
 def every_kernel(isa):
@@ -25,7 +26,22 @@ def every_kernel(isa):
     functions = {
         "quantize": activations.quantize(isa, 576, tokens=None, dtype="float16"),
         "norm": activations.rms_norm(isa, 576, 1e-5, tokens=1),
-        "norm_quantize": activations.rms_norm_quantize(isa, 576, 1e-5, tokens=1),
+        "norm_quantize": activations.rms_norm_quantize(isa, 576, 1e-5, tokens=1, group=40),
+        "norm_add": activations.norm_add(isa, 576, 1e-5, tokens=1),
+        "matmul_float": matmul.matmul(
+            isa,
+            WeightFormat.Q4_SYM_F16,
+            576,
+            576,
+            tokens=None,
+            activations="float32",
+            bias=True,
+            softcap=30.0,
+        ),
+        "silu": matmul.gated_matmul(isa, WeightFormat.Q4_1, 256, 576, tokens=None),
+        "gelu": matmul.gated_matmul(
+            isa, WeightFormat.Q3_SYM_F16, 256, 576, tokens=1, activation="gelu_tanh"
+        ),
         "decode": attention.decode(heads),
         "paged": attention.prefill_paged(heads),
         "ragged": attention.prefill_ragged(heads),
@@ -35,13 +51,11 @@ def every_kernel(isa):
         "copy": kv_pages.copy_page(heads),
     }
     for fmt in FORMATS:
+        functions[f"embedding_{fmt.name}"] = embedding.embedding(isa, fmt, 100, 576, tokens=None)
         for tokens, suffix in ((1, "one"), (None, "many")):
-            end = f"{fmt.name.lower()}_{suffix}"
-            functions |= {
-                f"matmul_{end}": matmul.matmul(isa, fmt, 576, 576, tokens=tokens, residual=True),
-                f"gated_{end}": matmul.gated_matmul(isa, fmt, 256, 576, tokens=tokens),
-                f"embedding_{end}": embedding.embedding(isa, fmt, 100, 576, tokens=tokens),
-            }
+            functions[f"matmul_{fmt.name}_{suffix}"] = matmul.matmul(
+                isa, fmt, 576, 576, tokens=tokens, residual=True
+            )
     return functions
 
 
