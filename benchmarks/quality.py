@@ -21,6 +21,7 @@ from harness import files, recipes
 from harness.compiler import host, quality
 from harness.compiler.checkpoint import open_checkpoint
 from harness.compiler.evaluate import reference
+from harness.compiler.options import CompileOptions
 from harness.compiler.package import tvm_version
 from harness.compiler.quantization import QUANTIZATIONS
 from harness.compiler.source import checkpoint_hash, checkpoint_path
@@ -46,7 +47,8 @@ def main(model: str) -> None:
     print(f"{recipe.name}, {len(tokens)} tokens of quality.txt, on the x86_64 host")
     print(ROW.format("weights", "perplexity", "change", "mean KL", "same top"))
     for name in QUANTIZATIONS:
-        package = compile_model(recipe, name, (Abi.X86_64,), workspace)
+        options = CompileOptions.of(recipe, {"quantization": name})
+        package = compile_model(recipe, options, (Abi.X86_64,), workspace)
         result = quality.compare(tokens, source, host.logits(package.path, tokens))
         change = result.perplexity / result.source_perplexity - 1
         print(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import console, files, resources
+from harness.compiler.options import CompileOptions
 from harness.config import Config
 from harness.errors import HarnessError, UsageError
 from harness.recipes import Recipe
@@ -39,7 +40,9 @@ class Plan:
     """What is asked for: a recipe and what replaces its values."""
 
     recipe: Recipe
-    quantization: str
+    options: CompileOptions
+    abis: tuple[Abi, ...]
+    """What is compiled for; empty for the device's ABI."""
     serial: str | None
     abi: Abi
     prompts: tuple[str, ...]
@@ -47,11 +50,21 @@ class Plan:
     threads: int
 
     @classmethod
-    def of(cls, recipe: Recipe, config: Config, prompts: Sequence[str] = ()) -> Plan:
-        """The plan for a recipe under the settings in force."""
+    def of(
+        cls,
+        recipe: Recipe,
+        config: Config,
+        prompts: Sequence[str] = (),
+        *,
+        abis: Sequence[Abi] = (),
+        flags: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """The plan for a recipe under the settings in force and `flags` of `CompileOptions`."""
+        chosen = {"quantization": config.text("run.quantization"), **(flags or {})}
         return cls(
             recipe=recipe,
-            quantization=config.text("run.quantization") or recipe.quantization,
+            options=CompileOptions.of(recipe, chosen),
+            abis=tuple(abis),
             serial=config.text("device.serial"),
             abi=_abi(config.text("device.abi")),
             prompts=tuple(prompts) or recipe.prompts,
@@ -94,14 +107,14 @@ class Road:
 
     @cached_property
     def compile(self) -> ModelPackage:
-        """The model package with a library for the device's ABI."""
+        """The model package with a library for each ABI of the plan, else for the device's."""
         from harness.stages.compile import compile_model
 
         plan = self.plan
         return self._stage(
             "compile",
             lambda: compile_model(
-                plan.recipe, plan.quantization, (self.target.abi,), self.workspace
+                plan.recipe, plan.options, plan.abis or (self.target.abi,), self.workspace
             ),
         )
 
@@ -139,7 +152,7 @@ class Road:
                 self.device,
                 apk,
                 package,
-                context=self.plan.recipe.context,
+                context=self.plan.options.context,
                 verify=self.verify,
             ),
         )

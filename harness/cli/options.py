@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,14 +63,21 @@ def prompts(function: Function) -> Function:
     return prompt(tokens(function))
 
 
-def road(verb: str, flags: Mapping[str, Any]) -> Road:
-    """The road for what the flags ask."""
+def road(
+    verb: str,
+    flags: Mapping[str, Any],
+    *,
+    abis: Sequence[Abi] = (),
+    compiled: Mapping[str, Any] | None = None,
+) -> Road:
+    """The road for what the flags ask; `compiled` are those that only `compile` has."""
     from harness import recipes
     from harness.pipeline import Plan, Road
 
     config = settle(flags, verb)
     recipe = recipes.find(config.text("run.model") or "", config.workspace)
-    return Road(Plan.of(recipe, config, flags.get("prompt", ())), config)
+    plan = Plan.of(recipe, config, flags.get("prompt", ()), abis=abis, flags=compiled)
+    return Road(plan, config)
 
 
 def stage_command(stage: str, help: str) -> click.Command:

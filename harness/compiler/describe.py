@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import harness
+from harness.compiler import names, quantization
+from harness.compiler.architectures import decoder
+from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.kernels.isa import Isa
+from harness.compiler.memory import Footprint, kv_bytes_per_token
 from harness.compiler.model_config import PAGE_TOKENS, DecoderConfig
+from harness.compiler.options import CompileOptions
 from harness.compiler.package import LAYOUT, tvm_version
 from harness.types import Abi
-
-_DTYPE_BYTES = {"float16": 2, "float32": 4}
 
 
 def kv_cache_facts(config: DecoderConfig, dtype: str) -> dict[str, object]:
     """The shape of the KV cache, and its bytes for each token of context."""
-    values = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim
     return {
         "layers": config.num_hidden_layers,
         "kv_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
         "dtype": dtype,
         "page_size": PAGE_TOKENS,
-        "bytes_per_token": values * _DTYPE_BYTES[dtype],
+        "bytes_per_token": kv_bytes_per_token(config, dtype),
     }
 
 
@@ -37,45 +39,59 @@ def package_facts(
     *,
     name: str,
     title: str,
+    model_code: str | None,
     model: Mapping[str, Any],
-    quantization: str,
-    kv_dtype: str,
+    options: CompileOptions,
     context: int,
-    prefill_chunk: int,
+    footprint: Footprint,
+    abis: Sequence[Abi],
     source_sha256: str,
-    targets: Mapping[str, object],
     quality: Mapping[str, object] | None,
 ) -> dict[str, object]:
     """Everything in `package.json` but its schema and its files.
 
-    `model` is what the task `weights` returned, `targets` the stamp of each ABI's library.
+    `model` is what the task `weights` returned; `model_code` is the recipe's word for family,
+    generation and size, if it has one.
     """
     config = DecoderConfig.from_json(model["config"])
+    parameters = parameter_count(config)
     return {
         "name": name,
         "model": title,
+        "model_code": model_code or names.model_code(name, config, parameters),
         "architecture": model["architecture"],
-        "quantization": quantization,
+        "quantization": options.quantization,
         "layout": LAYOUT,
         "stamp": {
             "tvm": tvm_version(),
             "harness": harness.__version__,
             "source_sha256": source_sha256,
-            "options": {"context": context, "prefill_chunk": prefill_chunk},
-            "targets": dict(targets),
+            "options": {**options.weights, **options.code, "context": context},
+            "targets": {abi.value: target_stamp(abi) for abi in abis},
         },
         "vocab_size": config.vocab_size,
         "context_window": context,
-        "prefill_chunk": prefill_chunk,
+        "prefill_chunk": options.prefill_chunk,
         "eos_token_ids": model["tokens"]["eos"],
-        "kv_cache": kv_cache_facts(config, kv_dtype),
+        "kv_cache": kv_cache_facts(config, quantization.find(options.quantization).kv_dtype),
+        "parameters": parameters,
         "weights_bytes": model["weights_bytes"],
+        "bits_per_weight": round(model["weights_bytes"] * 8 / parameters, 3),
+        "memory": footprint.document(context),
         "quality": quality,
     }
 
 
+def parameter_count(config: DecoderConfig) -> int:
+    """Numbers that training sets, a tied head counted once."""
+    return sum(
+        item.rows * item.columns if isinstance(item, Matrix) else item.size
+        for item in decoder(config).parameters()
+    )
+
+
 def mlc_chat_config(
-    model: Mapping[str, Any], quantization: str, context: int, prefill_chunk: int
+    model: Mapping[str, Any], options: CompileOptions, context: int
 ) -> dict[str, object]:
     """MLC's description of a model, with the chat template's own source added."""
     config = DecoderConfig.from_json(model["config"])
@@ -83,7 +99,7 @@ def mlc_chat_config(
     return {
         "version": "0.1.0",
         "model_type": model["architecture"],
-        "quantization": quantization,
+        "quantization": options.quantization,
         "model_config": {
             "hidden_size": config.hidden_size,
             "intermediate_size": config.intermediate_size,
@@ -96,14 +112,14 @@ def mlc_chat_config(
             "vocab_size": config.vocab_size,
             "tie_word_embeddings": config.tie_word_embeddings,
             "context_window_size": context,
-            "prefill_chunk_size": prefill_chunk,
+            "prefill_chunk_size": options.prefill_chunk,
             "max_batch_size": 1,
             "tensor_parallel_shards": 1,
         },
         "vocab_size": config.vocab_size,
         "context_window_size": context,
         "sliding_window_size": -1,
-        "prefill_chunk_size": prefill_chunk,
+        "prefill_chunk_size": options.prefill_chunk,
         "attention_sink_size": -1,
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,

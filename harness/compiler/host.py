@@ -50,6 +50,13 @@ def generate(
         return _run("host_generate", package, Path(folder), settings)
 
 
+def memory_used(package: Path, *, threads: int = 2) -> int:
+    """Bytes that the engine adds to its process with a conversation that fills the context."""
+    with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
+        found = _run("host_memory", package, Path(folder), {"threads": threads})
+        return int(found["bytes"])
+
+
 def _run(
     task: str, package: Path, folder: Path, settings: Mapping[str, object]
 ) -> Mapping[str, Any]:

@@ -133,8 +133,12 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
 
 def task(name: str) -> Callable[[Settings, Progress], dict[str, Any]]:
     """The task of this name."""
-    if name in ("host_logits", "host_generate"):
+    if name.startswith("host_"):
         from harness.compiler import session
 
-        return session.host_logits if name == "host_logits" else session.host_generate
+        return {
+            "host_logits": session.host_logits,
+            "host_generate": session.host_generate,
+            "host_memory": session.host_memory,
+        }[name]
     return {"weights": weights, "library": library}[name]

@@ -50,6 +50,31 @@ def host_generate(settings: Mapping[str, Any], progress: Progress) -> dict[str, 
     return {"token_ids": found, "prefill_ns": times[0], "decode_ns": times[1:]}
 
 
+def host_memory(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The task behind `host.memory_used`."""
+    import tvm  # its own memory is nothing that a package adds
+
+    assert tvm
+    before = _resident_bytes()
+    session = Session(Path(settings["package"]), settings["threads"])
+    count = session.facts["context_window"] - 1
+    done = 0
+    for size in session.sizes(count):
+        session.forward("prefill", [0] * size)
+        done += size
+        progress(done, count, "tokens")
+    session.forward("decode", [0])
+    return {"bytes": _resident_bytes() - before}
+
+
+def _resident_bytes() -> int:
+    """The memory that this process has in use: exact, unlike the kernel's running counts."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/smaps_rollup has no Rss")
+
+
 class Session:
     """A loaded package with one sequence. Only for the process that the package runs in."""
 
@@ -81,12 +106,13 @@ class Session:
         document = json.loads((path / "tensor-cache.json").read_text(encoding="utf-8"))
         tensors: dict[str, Any] = {}
         for shard in document["records"]:
-            mapped = np.memmap(path / shard["dataPath"], np.uint8, "r")
+            # Copy on write: tensors are made of writable memory only, and nobody writes to it.
+            mapped = np.memmap(path / shard["dataPath"], np.uint8, "c")
             for record in shard["records"]:
                 begin = record["byteOffset"]
                 raw = mapped[begin : begin + record["nbytes"]]
                 values = raw.view(record["dtype"]).reshape(record["shape"])
-                tensors[record["name"]] = self._tvm.runtime.tensor(values)
+                tensors[record["name"]] = self._tvm.runtime.from_dlpack(values)
         return [tensors[name] for name in document["metadata"]["params"]]
 
     def forward(self, function: str, tokens: Sequence[int]) -> Array:

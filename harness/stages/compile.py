@@ -1,6 +1,7 @@
 """compile: from a recipe to a model package, through a folder for each part of it.
 
-Weights, and the library of each ABI, are made apart: another ABI costs its library only.
+Weights, and the library of each ABI, are made apart: another ABI costs its library only, and
+another context neither.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import harness
 from harness import console, files
 from harness.compiler import source
+from harness.compiler.options import CompileOptions
+from harness.errors import UsageError
 from harness.recipes import Recipe
 from harness.store import artifacts
 from harness.store.artifacts import Artifact
 from harness.types import Abi, ModelPackage
+
+if TYPE_CHECKING:
+    from harness.compiler.memory import Footprint
 
 STAGE = "compile"
 # Their versions are part of every key: another version may give other bytes.
@@ -27,50 +33,70 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "gguf", "numpy", "ziglang")
 
 
 def compile_model(
-    recipe: Recipe, quantization: str, abis: Sequence[Abi], workspace: Path
+    recipe: Recipe, options: CompileOptions, abis: Sequence[Abi], workspace: Path
 ) -> ModelPackage:
     """The model package of a recipe with a library for each of `abis`.
 
     Whatever was made before from the same inputs is used again. Raises `UsageError` for an unknown
-    quantization or architecture or a checkpoint that is not there, `MissingTool` if it cannot be
-    fetched, `StageFailed` if it is damaged, the disk is full or the compiler fails.
+    quantization or architecture, a checkpoint that is not there, or a context that the model or
+    the memory budget does not allow; `MissingTool` if the checkpoint cannot be fetched;
+    `StageFailed` if it is damaged, the disk is full or the compiler fails.
     """
     from harness.compiler import quality
 
     code = _code_hash()
-    weights = _weights(recipe, quantization, workspace, code)
-    libraries = {
-        abi: _library(recipe, quantization, abi, weights, workspace, code)
-        for abi in sorted(set(abis))
-    }
+    weights = _weights(recipe, options, workspace, code)
+    _check_context(recipe, options, weights)
+    libraries = {abi: _library(options, abi, weights, workspace, code) for abi in sorted(set(abis))}
+    footprint = _footprint(options, weights, libraries)
+    context = _context(options, footprint)
+    known = quality.recorded(recipe.folder, source.checkpoint_hash(recipe), options.quantization)
     inputs: dict[str, Any] = {
         "name": recipe.name,
         "title": recipe.title,
+        "model_code": recipe.code,
+        "context": context,
         "weights": weights.key,
         "libraries": {abi.value: library.key for abi, library in libraries.items()},
-        "quality": quality.recorded(recipe.folder, source.checkpoint_hash(recipe), quantization),
+        "quality": known,
     }
 
     def build(folder: Path) -> Mapping[str, object]:
-        known = inputs["quality"]
-        return _assemble(folder, recipe, quantization, weights, libraries, code, known)
+        from harness.compiler import describe, package
+
+        target = folder / "package"
+        _gather(target, weights, libraries)
+        model = weights.manifest["facts"]
+        config = describe.mlc_chat_config(model, options, context)
+        files.write_json(target / "mlc-chat-config.json", config)
+        facts = describe.package_facts(
+            name=recipe.name,
+            title=recipe.title,
+            model_code=recipe.code,
+            model=model,
+            options=options,
+            context=context,
+            footprint=footprint,
+            abis=tuple(libraries),
+            source_sha256=code,
+            quality=known,
+        )
+        package.write_package_json(target, facts)
+        return {}
 
     made = artifacts.produce(workspace, "compile", inputs, build)
     size = int(weights.manifest["facts"]["weights_bytes"])
     if not made.fresh:
         names = ", ".join(libraries)
-        console.unchanged(STAGE, f"{recipe.name} {quantization} for {names} is compiled")
+        console.unchanged(STAGE, f"{recipe.name} {options.quantization} for {names} is compiled")
     return ModelPackage(
-        made.path / "package", made.key, recipe.name, quantization, tuple(libraries), size
+        made.path / "package", made.key, recipe.name, options.quantization, tuple(libraries), size
     )
 
 
-def _weights(recipe: Recipe, quantization: str, workspace: Path, code: str) -> Artifact:
-    inputs = {
-        "checkpoint": source.checkpoint_hash(recipe),
-        "quantization": quantization,
-        "code": code,
-    }
+def _weights(recipe: Recipe, options: CompileOptions, workspace: Path, code: str) -> Artifact:
+    inputs = {"checkpoint": source.checkpoint_hash(recipe), **options.weights, "code": code}
+    quantization = options.quantization
 
     def build(folder: Path) -> Mapping[str, object]:
         from harness.compiler import quantization as quantizations
@@ -82,6 +108,10 @@ def _weights(recipe: Recipe, quantization: str, workspace: Path, code: str) -> A
             settings = {
                 "checkpoint": str(checkpoint),
                 "quantization": quantization,
+                "group_size": options.group_size,
+                "embedding": options.embedding,
+                "calibration": options.calibration,
+                "calibration_samples": options.calibration_samples,
                 "folder": str(folder),
             }
             facts = run_job("weights", settings, folder, step)
@@ -92,15 +122,14 @@ def _weights(recipe: Recipe, quantization: str, workspace: Path, code: str) -> A
 
 
 def _library(
-    recipe: Recipe, quantization: str, abi: Abi, weights: Artifact, workspace: Path, code: str
+    options: CompileOptions, abi: Abi, weights: Artifact, workspace: Path, code: str
 ) -> Artifact:
     facts = weights.manifest["facts"]
     inputs = {
         "abi": abi.value,
         "config": facts["config"],
         "formats": facts["formats"],
-        "quantization": quantization,
-        "prefill_chunk": recipe.prefill_chunk,
+        **options.code,
         "code": code,
     }
 
@@ -116,45 +145,65 @@ def _library(
     return artifacts.produce(workspace, "compile-library", inputs, build)
 
 
-def _assemble(
-    folder: Path,
-    recipe: Recipe,
-    quantization: str,
-    weights: Artifact,
-    libraries: Mapping[Abi, Artifact],
-    code: str,
-    quality: Mapping[str, object] | None,
-) -> Mapping[str, object]:
-    """Link the parts into one folder and write what describes them."""
-    from harness.compiler import describe
-    from harness.compiler import package as packages
-    from harness.compiler import quantization as quantizations
+def _check_context(recipe: Recipe, options: CompileOptions, weights: Artifact) -> None:
+    """The model's own context is the most that it can be compiled for."""
+    most = int(weights.manifest["facts"]["config"]["context_window"])
+    if options.context > most:
+        raise UsageError(
+            f"{recipe.name} takes no {options.context} tokens of context",
+            cause=f"it was made for {most}",
+            remedy=f"--context {most}",
+        )
 
-    target = folder / "package"
+
+def _footprint(
+    options: CompileOptions, weights: Artifact, libraries: Mapping[Abi, Artifact]
+) -> Footprint:
+    from harness.compiler import memory
+    from harness.compiler import quantization as quantizations
+    from harness.compiler.model_config import DecoderConfig
+
+    facts = weights.manifest["facts"]
+    sizes = [(library.path / "libmodel.so").stat().st_size for library in libraries.values()]
+    return memory.footprint(
+        DecoderConfig.from_json(facts["config"]),
+        kv_dtype=quantizations.find(options.quantization).kv_dtype,
+        prefill_chunk=options.prefill_chunk,
+        weights_bytes=int(facts["weights_bytes"]),
+        planned=[library.manifest["facts"]["memory_usage"] for library in libraries.values()],
+        library_bytes=max(sizes),
+    )
+
+
+def _context(options: CompileOptions, footprint: Footprint) -> int:
+    """The context that is compiled for, which the memory budget may shorten."""
+    from harness.compiler import memory
+
+    if options.memory_budget is None:
+        return options.context
+    context = memory.context_within(
+        footprint,
+        options.context,
+        least=min(options.context, options.prefill_chunk),
+        may_shrink=options.context_may_shrink,
+        budget=options.memory_budget * memory.MIB,
+    )
+    if context < options.context:
+        console.warn(
+            f"the context is {context} tokens instead of {options.context}: "
+            f"that is what fits {options.memory_budget} MiB"
+        )
+    return context
+
+
+def _gather(target: Path, weights: Artifact, libraries: Mapping[Abi, Artifact]) -> None:
+    """Link the parts into one folder."""
     target.mkdir()
     for part in sorted(weights.path.iterdir()):
         if part.name != "manifest.json":
             _place(part, target / part.name)
     for abi, library in libraries.items():
         _place(library.path / "libmodel.so", target / "lib" / abi / "libmodel.so")
-    model: Mapping[str, Any] = weights.manifest["facts"]
-    sizes = {"context": recipe.context, "prefill_chunk": recipe.prefill_chunk}
-    config = describe.mlc_chat_config(model, quantization, **sizes)
-    files.write_json(target / "mlc-chat-config.json", config)
-    stamps = {abi.value: describe.target_stamp(abi) for abi in libraries}
-    facts = describe.package_facts(
-        name=recipe.name,
-        title=recipe.title,
-        model=model,
-        quantization=quantization,
-        kv_dtype=quantizations.find(quantization).kv_dtype,
-        source_sha256=code,
-        targets=stamps,
-        quality=quality,
-        **sizes,
-    )
-    packages.write_package_json(target, facts)
-    return {}
 
 
 def _place(source: Path, target: Path) -> None:
@@ -172,7 +221,9 @@ def _code_hash() -> str:
     for name in _PACKAGES:
         digest.update(f"{name} {metadata.version(name)}\n".encode())
     folder = Path(harness.__file__).parent / "compiler"
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

