@@ -17,7 +17,7 @@ from harness.errors import UsageError
 MIB = 1 << 20
 # The virtual machine, its threads and the runtime's pages that running a model brings in, as
 # measured on a model of almost no size.
-MACHINE_BYTES = 4 * MIB
+MACHINE_BYTES = 1 * MIB
 KV_BYTES = {"float16": 2, "float32": 4}
 _FLOAT = 4
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness import recipes
-from harness.compiler import library, worker
+from harness.compiler import delivery, library, worker
 from harness.compiler.options import CompileOptions
 from harness.compiler.package import read_package
 from harness.errors import MissingTool, StageFailed, UsageError
@@ -94,13 +94,26 @@ def test_a_package_holds_weights_once_and_a_library_for_each_abi(
         library.check(both.path / "lib/x86_64/libmodel.so", Abi.ARM64)
 
 
-def test_equal_inputs_give_equal_bytes(recipe: Recipe, tmp_path: Path) -> None:
-    hashes = []
+def test_equal_inputs_give_equal_archives(recipe: Recipe, tmp_path: Path) -> None:
+    archives = []
     for name in ("a", "b"):
         package = compiled(recipe, (Abi.ARM64,), tmp_path / name)
-        listed = read_package(package.path).facts["files"]
-        hashes.append({file: entry["sha256"] for file, entry in listed.items()})
-    assert hashes[0] == hashes[1]
+        archives.append(delivery.pack(package.path, tmp_path / name, tmp_path / name))
+    first, second = archives
+    assert first.name == second.name and first.read_bytes() == second.read_bytes()
+
+
+def test_another_context_makes_neither_weights_nor_library_again(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    packages = [compiled(recipe, (Abi.X86_64,), tmp_path, context=size) for size in (512, 128)]
+    assert [read_package(each.path).facts["context_window"] for each in packages] == [512, 128]
+    for stage, count in (("compile", 2), ("compile-library", 1), ("compile-weights", 1)):
+        made = list((tmp_path / ".harness/build" / stage).glob("*/manifest.json"))
+        assert len(made) == count, stage
+    with pytest.raises(UsageError, match="takes no 1024 tokens of context") as caught:
+        compiled(recipe, (Abi.X86_64,), tmp_path, context=1024)
+    assert caught.value.remedy == "--context 512"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not GGUF"])
