@@ -50,7 +50,9 @@ def compile_model(
     libraries = {abi: _library(options, abi, weights, workspace, code) for abi in sorted(set(abis))}
     footprint = _footprint(options, weights, libraries)
     context = _context(options, footprint)
-    known = quality.recorded(recipe.folder, source.checkpoint_hash(recipe), options.quantization)
+    known = weights.manifest["facts"].get("quality") or quality.recorded(
+        recipe.folder, source.checkpoint_hash(recipe), options.quantization
+    )
     inputs: dict[str, Any] = {
         "name": recipe.name,
         "title": recipe.title,
