@@ -11,29 +11,41 @@ from typing import Any
 from tvm import IRModule, relax, tirx
 
 from harness.compiler.architectures import decoder
-from harness.compiler.architectures.blocks import Arguments, Blocks, Kernels, Parameters
+from harness.compiler.architectures.blocks import (
+    Arguments,
+    Blocks,
+    Kernels,
+    Library,
+    Parameters,
+)
 from harness.compiler.kernels import kv_cache
-from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
 
 
 class Graph:
     """Builds the functions of one model for one instruction set.
 
-    `formats` gives the weight format of each matrix by its name.
+    `formats` gives the weight format of each matrix by its name, `activations` what quantized ones
+    are multiplied with.
     """
 
     def __init__(
-        self, config: DecoderConfig, formats: Mapping[str, WeightFormat], kv_dtype: str, isa: Isa
+        self,
+        config: DecoderConfig,
+        formats: Mapping[str, WeightFormat],
+        kv_dtype: str,
+        isa: Isa,
+        activations: ActivationType = "int8",
     ) -> None:
         self.config = config
-        self.kv_dtype = kv_dtype
         self.decoder = decoder(config)
         self.builder = relax.BlockBuilder()
-        self.kernels = Kernels(self.builder, isa)
         self.parameters = Parameters(self.decoder.parameters(), formats)
+        kernels = Kernels(self.builder, isa)
+        self.library = Library(config, kv_dtype, activations, kernels, self.parameters)
 
     def module(self, prefill_chunk: int) -> IRModule:
         """All functions; at most `prefill_chunk` tokens go through one call."""
@@ -51,7 +63,7 @@ class Graph:
         params = self.parameters.variable()
         with self.builder.function("embed", [ids, params], attrs=attrs):
             with self.builder.dataflow():
-                rows = self.decoder.embed(self._blocks(Arguments(params, ids=ids), None, n))
+                rows = self.decoder.embed(Blocks(self.library, Arguments(params, ids=ids), None, n))
                 out = self.builder.emit_output(rows)
             self.builder.emit_func_output(out)
 
@@ -67,7 +79,9 @@ class Graph:
         params = self.parameters.variable()
         with self.builder.function(name, [embeds, kv, params], attrs=attrs):
             with self.builder.dataflow():
-                blocks = self._blocks(Arguments(params, kv=kv), tokens, n)
+                positions = self._positions(kv, n) if self.decoder.rotates else None
+                arguments = Arguments(params, kv=kv, positions=positions)
+                blocks = Blocks(self.library, arguments, tokens, n)
                 x = blocks.reshape(embeds, (n, config.hidden_size))
                 for layer in range(config.num_hidden_layers):
                     x = self.decoder.layer(blocks, layer, x)
@@ -79,17 +93,20 @@ class Graph:
                 out = self.builder.emit_output(relax.Tuple([logits, kv]))
             self.builder.emit_func_output(out)
 
-    def _blocks(self, arguments: Arguments, tokens: int | None, n: Any) -> Blocks:
-        return Blocks(
-            self.kernels, self.parameters, self.config, self.kv_dtype, arguments, tokens, n
+    def _positions(self, kv: relax.Var, n: Any) -> relax.Var:
+        """The positions of the new tokens, int32 [n]."""
+        return self.builder.emit(
+            relax.call_pure_packed(
+                "vm.builtin.attention_kv_cache_get_query_positions",
+                kv,
+                ty_args=relax.TensorType((n,), "int32"),
+            )
         )
 
     def _create_kv_cache(self) -> None:
         """A function of five shapes of one number each, named and ordered as MLC's."""
         config = self.config
-        heads = Heads(
-            config.num_attention_heads, config.num_key_value_heads, config.head_dim, self.kv_dtype
-        )
+        frequencies = None if self.decoder.rotates else config.rope.frequencies(config.head_dim)
         names = (
             "max_batch",
             "max_total_tokens",
@@ -103,9 +120,6 @@ class Graph:
         ]
         with self.builder.function("create_tir_paged_kv_cache", shapes):
             cache = kv_cache.create_paged_kv_cache(
-                heads,
-                config.num_hidden_layers,
-                config.rope.frequencies(config.head_dim),
-                **sizes,
+                self.library.heads, config.num_hidden_layers, frequencies, **sizes
             )
             self.builder.emit_func_output(self.builder.emit(cache._expr))

@@ -126,6 +126,7 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
         chosen=quantization.find(settings["quantization"]),
         abi=Abi(settings["abi"]),
         prefill_chunk=settings["prefill_chunk"],
+        activations=settings["activations"],
         path=Path(settings["folder"]) / SONAME,
     )
     return {"memory_usage": planned}

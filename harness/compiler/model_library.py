@@ -14,10 +14,13 @@ from harness.compiler.describe import kv_cache_facts
 from harness.compiler.graph import Graph
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
 from harness.compiler.passes import pipeline
 from harness.compiler.quantization import Quantization
 from harness.types import Abi
+
+_ACTIVATIONS: dict[str, ActivationType] = {"int8": "int8", "float": "float32"}
 
 
 def compile_library(
@@ -27,15 +30,17 @@ def compile_library(
     chosen: Quantization,
     abi: Abi,
     prefill_chunk: int,
+    activations: str,
     path: Path,
 ) -> dict[str, int]:
     """Compile for one ABI to `path`; return the bytes of working memory that each function plans.
 
-    The library takes any context up to the model's own. Raises `StageFailed` if the result cannot
+    `activations` is "int8" or "float": what quantized matrices are multiplied with. The library
+    takes any context up to the model's own. Raises `StageFailed` if the result cannot
     be loaded.
     """
     isa = Isa.of(abi)
-    model = Graph(config, formats, chosen.kv_dtype, isa)
+    model = Graph(config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations])
     module = model.module(prefill_chunk)
     memory_usage: dict[str, int] = {}
 

@@ -1,7 +1,7 @@
 """A family's equations as calls of the packed kernels inside a Relax function.
 
-Between blocks, activations are float32 matrices [n, features]. A matrix that is quantized takes
-them as int8 in groups; they are rounded once, where they are made, for all that read them.
+Between blocks, activations are float32 matrices [n, features]. With activations in int8, a matrix
+that is quantized takes them rounded in groups, for all its rows at once.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from typing import Any
 
 from tvm import relax, te, tirx
 
+from harness.compiler.architectures.ops import Activation
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
-from harness.compiler.kernels import activations, embedding, matmul
+from harness.compiler.kernels import activations, embedding, matmul, rotary
+from harness.compiler.kernels.attention import Heads, layer_scale
 from harness.compiler.kernels.isa import Isa
-from harness.compiler.kernels.layout import GROUP, WeightFormat, packed_tensors
+from harness.compiler.kernels.layout import WeightFormat, packed_tensors
+from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
 
 Expr = Any
@@ -86,12 +89,39 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Library:
+    """What the functions of one library share."""
+
+    config: DecoderConfig
+    kv_dtype: str
+    activations: ActivationType
+    """What quantized matrices are multiplied with."""
+    kernels: Kernels
+    parameters: Parameters
+
+    @property
+    def heads(self) -> Heads:
+        """The attention of all layers."""
+        config = self.config
+        return Heads(
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            self.kv_dtype,
+            window=config.sliding_window if any(config.windowed_layers) else None,
+            softcap=config.attention_softcap,
+        )
+
+
+@dataclass(frozen=True)
 class Arguments:
     """The arguments of the function that is being built."""
 
     params: relax.Var
     ids: relax.Var | None = None
     kv: relax.Var | None = None
+    positions: relax.Var | None = None
+    """int32 [n], where the model rotates its heads before the cache does."""
 
 
 class Blocks:
@@ -102,35 +132,24 @@ class Blocks:
     together with its rounding for the matrix that reads it.
     """
 
-    def __init__(
-        self,
-        kernels: Kernels,
-        parameters: Parameters,
-        config: DecoderConfig,
-        kv_dtype: str,
-        arguments: Arguments,
-        tokens: int | None,
-        n: Any,
-    ) -> None:
-        self.builder = kernels.builder
-        self.kernels = kernels
-        self.parameters = parameters
-        self.config = config
-        self.kv_dtype = kv_dtype
+    def __init__(self, library: Library, arguments: Arguments, tokens: int | None, n: Any) -> None:
+        self.library = library
+        self.config = library.config
+        self.builder = library.kernels.builder
+        self.kernels = library.kernels
+        self.parameters = library.parameters
         self.arguments = arguments
         self.tokens = tokens
         self.n = n
 
     def single(self) -> Blocks:
         """The same for exactly one row."""
-        return Blocks(
-            self.kernels, self.parameters, self.config, self.kv_dtype, self.arguments, 1, 1
-        )
+        return Blocks(self.library, self.arguments, 1, 1)
 
     def embed(self, table: str, scale: float = 1.0) -> Expr:
         item = self.parameters.matrices[table]
         args = (self._format(item), item.rows, item.columns)
-        kernel = self.kernels.get(embedding.embedding, *args, tokens=None)
+        kernel = self.kernels.get(embedding.embedding, *args, tokens=None, scale=scale)
         return self._call(kernel, [*self._weight(item), self.arguments.ids], item.columns)
 
     def norm(self, x: Expr, weight: str) -> Normed:
@@ -146,39 +165,51 @@ class Blocks:
         q_norm: str | None = None,
         k_norm: str | None = None,
     ) -> Expr:
-        config = self.config
-        heads, size = config.num_attention_heads, config.head_dim
-        rows = heads + 2 * config.num_key_value_heads
-        fused = self._matmul(self.parameters.matrices[qkv], x, dtype=self.kv_dtype)
+        config, heads = self.config, self.library.heads
+        shape = (self.n, heads.query + 2 * heads.key_value, heads.size)
+        fused = self._matmul(self.parameters.matrices[qkv], x, bias=bias, dtype=heads.dtype)
+        fused = self.reshape(fused, shape)
+        if self.arguments.positions is not None:
+            fused = self._rotary(layer, fused, q_norm, k_norm)
+        windowed = config.window(layer) is not None
         mixed = self.builder.emit(
             relax.call_dps_packed(
                 "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
                 [
                     self.arguments.kv,
                     relax.prim_value(layer),
-                    relax.prim_value(config.query_scale),
-                    self.reshape(fused, (self.n, rows, size)),
+                    relax.prim_value(layer_scale(config.query_scale, windowed=windowed)),
+                    fused,
                 ],
-                out_ty=relax.TensorType((self.n, heads, size), self.kv_dtype),
+                out_ty=relax.TensorType((self.n, heads.query, heads.size), heads.dtype),
             )
         )
-        return self.reshape(mixed, (self.n, heads * size))
+        return self.reshape(mixed, (self.n, heads.query * heads.size))
 
     def linear(self, matrix: str, x: Expr | Normed, *, residual: Expr | None = None) -> Expr:
         return self._matmul(self.parameters.matrices[matrix], x, residual=residual)
 
-    def gated(self, matrix: str, x: Expr | Normed, activation: str) -> Expr:
+    def gated(self, matrix: str, x: Expr | Normed, activation: Activation) -> Expr:
         item = self.parameters.matrices[matrix]
         rows = item.rows // 2
-        args = (self._format(item), rows, item.columns)
-        kernel = self.kernels.get(matmul.gated_matmul, *args, tokens=self.tokens)
+        kernel = self.kernels.get(
+            matmul.gated_matmul,
+            self._format(item),
+            rows,
+            item.columns,
+            tokens=self.tokens,
+            activations=self.library.activations,
+            activation=activation,
+        )
         return self._call(kernel, [*self._weight(item), *self._input(x, item)], rows)
 
     def add_norm(self, x: Expr, y: Expr, weight: str) -> Expr:
-        raise NotImplementedError
+        hidden, epsilon = self.config.hidden_size, self.config.rms_norm_eps
+        kernel = self.kernels.get(activations.norm_add, hidden, epsilon, tokens=self.tokens)
+        return self._call(kernel, [x, y, self._parameter(weight)], hidden)
 
     def logits(self, matrix: str, x: Expr | Normed, *, softcap: float | None = None) -> Expr:
-        return self._matmul(self.parameters.matrices[matrix], x)
+        return self._matmul(self.parameters.matrices[matrix], x, softcap=softcap)
 
     def last_row(self, x: Expr, features: int) -> Expr:
         """The last of n rows, [1, features]."""
@@ -191,11 +222,28 @@ class Blocks:
         """The same values in another shape, not copied."""
         return self.builder.emit(relax.op.reshape(x, tuple(shape)))
 
+    def _rotary(self, layer: int, fused: Expr, q_norm: str | None, k_norm: str | None) -> Expr:
+        config = self.config
+        kernel = self.kernels.get(
+            _rotary,
+            self.library.heads,
+            config.layer_rope(layer).frequencies(config.head_dim),
+            q_norm=q_norm is not None,
+            k_norm=k_norm is not None,
+            eps=config.rms_norm_eps,
+            tokens=self.tokens,
+        )
+        norms = [self._parameter(name) for name in (q_norm, k_norm) if name is not None]
+        args = [fused, self.arguments.positions, *norms]
+        return self.builder.emit(relax.call_tir(kernel, args, fused.ty))
+
     def _matmul(
         self,
         w: Matrix,
         x: Expr | Normed,
         *,
+        bias: str | None = None,
+        softcap: float | None = None,
         residual: Expr | None = None,
         dtype: str = "float32",
     ) -> Expr:
@@ -205,33 +253,50 @@ class Blocks:
             w.rows,
             w.columns,
             tokens=self.tokens,
+            activations=self.library.activations,
+            bias=bias is not None,
+            softcap=softcap,
             residual=residual is not None,
             dtype=dtype,
         )
-        args = [*self._weight(w), *self._input(x, w), *([] if residual is None else [residual])]
+        args = [*self._weight(w), *self._input(x, w)]
+        if bias is not None:
+            args.append(self._parameter(bias))
+        if residual is not None:
+            args.append(residual)
         return self._call(kernel, args, w.rows, dtype)
 
     def _input(self, x: Expr | Normed, reader: Matrix) -> list[Expr]:
         """`x` as the kernel of `reader` takes it: float32, or int8 with its scales."""
-        k, rounded = reader.columns, self._format(reader) != WeightFormat.F32
+        k, fmt, tokens = reader.columns, self._format(reader), self.tokens
+        rounded = fmt.quantized and self.library.activations == "int8"
         if isinstance(x, Normed):
-            epsilon, args = self.config.rms_norm_eps, [x.x, self._parameter(x.weight)]
+            args, options = [x.x, self._parameter(x.weight)], {"tokens": tokens}
+            epsilon = self.config.rms_norm_eps
             if not rounded:
-                kernel = self.kernels.get(activations.rms_norm, k, epsilon, tokens=self.tokens)
+                kernel = self.kernels.get(activations.rms_norm, k, epsilon, **options)
                 return [self._call(kernel, args, k)]
-            kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, tokens=self.tokens)
-        elif not rounded:
-            return [x]
+            options["group"] = fmt.step
+            kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, **options)
         else:
             args, dtype = [x], str(x.ty.dtype)
-            kernel = self.kernels.get(activations.quantize, k, tokens=self.tokens, dtype=dtype)
+            if not rounded:
+                return args if dtype == "float32" else [self._widen(x, k, dtype)]
+            kernel = self.kernels.get(
+                activations.quantize, k, tokens=tokens, group=fmt.step, dtype=dtype
+            )
+        steps = fmt.steps(k)
         types = [
-            relax.TensorType((self.n, k // 4), "int32"),
-            relax.TensorType((self.n, k // GROUP), "float32"),
-            relax.TensorType((self.n, k // GROUP), "float32"),
+            relax.TensorType((self.n, steps * fmt.step // 4), "int32"),
+            relax.TensorType((self.n, steps), "float32"),
+            relax.TensorType((self.n, steps), "float32"),
         ]
         made = self.builder.emit(relax.call_tir(kernel, args, types))
         return [self.builder.emit(relax.TupleGetItem(made, i)) for i in range(3)]
+
+    def _widen(self, x: Expr, features: int, dtype: str) -> Expr:
+        """The same values in float32."""
+        return self._call(self.kernels.get(_to_float32, features, dtype), [x], features)
 
     def _call(self, kernel: Any, args: list[Expr], features: int, dtype: str = "float32") -> Expr:
         out = relax.TensorType((self.n, features), dtype)
@@ -248,8 +313,21 @@ class Blocks:
         return self.parameters.get(self.builder, self.arguments.params, name)
 
 
+def _rotary(
+    isa: Isa, heads: Heads, frequencies: tuple[float, ...], **options: Any
+) -> tirx.PrimFunc:
+    return rotary.rotary(heads, frequencies, **options)
+
+
 def _last_row(isa: Isa, features: int) -> tirx.PrimFunc:
     n = tirx.Var("n", "int64")
     x = te.placeholder((n, features), "float32", name="x")
     y = te.compute((1, features), lambda i, j: x[n - 1 + i, j], name="y")
+    return te.create_prim_func([x, y])
+
+
+def _to_float32(isa: Isa, features: int, dtype: str) -> tirx.PrimFunc:
+    n = tirx.Var("n", "int64")
+    x = te.placeholder((n, features), dtype, name="x")
+    y = te.compute((n, features), lambda i, j: x[i, j].astype("float32"), name="y")
     return te.create_prim_func([x, y])

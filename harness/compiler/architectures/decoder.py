@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
-from harness.compiler.architectures.ops import Input, Ops, Residual
+from harness.compiler.architectures.ops import Activation, Input, Ops, Residual
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector, matrix, vector
 from harness.compiler.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
@@ -21,6 +21,8 @@ class Decoder(ABC):
     family: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     """What config.json calls the family in `model_type`."""
+    activation: ClassVar[Activation]
+    """The gate's function in the MLP."""
     norm_offset: ClassVar[float] = 0.0
     """What the family adds to the stored weights of its norms."""
     head_norms: ClassVar[bool] = False
