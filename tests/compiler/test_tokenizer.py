@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from harness.compiler.normalization import PrecompiledMap
 from harness.compiler.tokenizer import to_alc, to_hugging_face, visible_bytes, write_tokenizer
-from harness.compiler.tokenizer_source import TokenizerSource, TokenType
+from harness.compiler.tokenizer_source import TokenizerModel, TokenizerSource, TokenType
 from harness.errors import HarnessError, StageFailed, UsageError
 
 
@@ -25,7 +26,7 @@ def source() -> TokenizerSource:
         TokenType.USER_DEFINED,
     )
     return TokenizerSource(
-        model="bpe",
+        model=TokenizerModel.BYTE_BPE,
         tokens=tokens,
         token_types=kinds,
         merges=(("h", "e"), ("he", "l")),
@@ -36,7 +37,6 @@ def source() -> TokenizerSource:
         padding_token_id=None,
         add_bos=True,
         add_eos=False,
-        add_space_prefix=False,
         chat_template=None,
     )
 
@@ -52,12 +52,15 @@ def test_the_compact_form_is_what_its_description_says(source: TokenizerSource) 
     body, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
     assert zlib.crc32(body) == checksum
     assert body[:8] == b"ALCTOKEN"
-    version, kind, splitter, n, m, r, s, b = struct.unpack_from("<8I", body, 8)
-    assert (version, kind, splitter, n, m, s) == (1, 1, 1, 260, 2, 1)
-    words = struct.unpack_from(f"<{s + n + 3 * m + r}I", body, 40)
+    version, kind, splitter, flags, unknown, strip, longest = struct.unpack_from("<7I", body, 8)
+    assert (version, kind, splitter, flags) == (2, 1, 1, 0)
+    assert (unknown, strip, longest) == (0xFFFFFFFF, 0, 0)
+    n, m, r, s, k, x, t, p, b = struct.unpack_from("<9I", body, 36)
+    assert (n, m, s, k, x, t, p) == (260, 2, 1, 0, 0, 0, 0)
+    words = struct.unpack_from(f"<{s + n + 3 * m + r}I", body, 72)
     start, ends = words[:s], words[s : s + n]
     assert start == (0,)
-    rest = body[40 + 4 * len(words) :]
+    rest = body[72 + 4 * len(words) :]
     types, blob = rest[:n], rest[n:]
     assert len(blob) == b == ends[-1]
     assert list(types) == list(source.token_types)
@@ -97,9 +100,9 @@ def test_gpt2_does_not_isolate_digits(source: TokenizerSource) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "cause"),
     [
-        ({"model": "unigram"}, UsageError, "unigram"),
-        ({"pre": "llama-bpe"}, UsageError, "llama-bpe"),
-        ({"add_space_prefix": True}, UsageError, "space"),
+        ({"pre": "deepseek-llm"}, UsageError, "deepseek-llm"),
+        ({"byte_fallback": True}, StageFailed, "256"),
+        ({"normalizer": (PrecompiledMap(b"\x08\0\0\0xx\0"),)}, StageFailed, "rules"),
         ({"merges": (("h", "\u00e9\u00e9"),)}, StageFailed, "\u00e9\u00e9"),
         ({"merges": (("h", "o"),)}, StageFailed, "'ho'"),
     ],

@@ -54,8 +54,14 @@ public interface Tokenizer {
  *
  * @property text the whole text.
  * @property markup ranges of [text] in rising order, which neither overlap nor touch.
+ * @property continues whether [text] goes on with one whose beginning has been encoded already, so
+ * that it gets no space that a model's texts begin with.
  */
-public class MarkedText(public val text: String, public val markup: List<IntRange>) {
+public class MarkedText(
+    public val text: String,
+    public val markup: List<IntRange>,
+    public val continues: Boolean = false,
+) {
     init {
         var end = -1
         for (range in markup) {
@@ -70,6 +76,7 @@ public class MarkedText(public val text: String, public val markup: List<IntRang
     public fun drop(start: Int): MarkedText = MarkedText(
         text.substring(start),
         markup.filter { it.last >= start }.map { maxOf(it.first - start, 0)..it.last - start },
+        continues = continues || start > 0,
     )
 
     /** Makers of texts that are of one kind only. */

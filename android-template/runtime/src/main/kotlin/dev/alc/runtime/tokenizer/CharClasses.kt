@@ -27,6 +27,7 @@ internal class CharClasses(runs: IntArray) {
     fun of(point: Int): Int = pages[point shr PAGE_BITS][point and PAGE_MASK].toInt()
 
     companion object {
+        const val OTHER = 0
         const val LETTER = 1
         const val NUMBER = 2
         const val SPACE = 3
