@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ import gguf
 import numpy as np
 import pytest
 
-from harness.compiler.checkpoint import open_checkpoint
+from harness.compiler.architectures import FAMILIES
+from harness.compiler.checkpoint import checkpoint_files, open_checkpoint
 from harness.errors import HarnessError, StageFailed, UsageError
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
 
 
 def test_a_checkpoint_says_what_its_file_says(tiny_gguf: Path) -> None:
@@ -33,7 +38,7 @@ def test_query_and_key_rows_come_in_half_rotation_order(
     for ours, theirs in (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output")):
         tensor = checkpoint.tensors[f"model.layers.1.self_attn.{ours}_proj.weight"]
         assert np.array_equal(tensor.values(), weights[f"blk.1.{theirs}.weight"])
-        decoded = gguf.quants.dequantize(tensor.stored(), tensor.source.type)
+        decoded = gguf.quants.dequantize(tensor.stored(), gguf.GGMLQuantizationType[tensor.kind])
         assert np.array_equal(decoded, tensor.values())
 
 
@@ -58,7 +63,7 @@ def test_a_missing_tensor_is_named(write_gguf: Callable[..., Path]) -> None:
     ("change", "cause"),
     [
         (lambda w: w.add_tensor("blk.0.attn_q.bias", np.zeros(64, np.float32)), "attn_q.bias"),
-        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(8, np.float32)), "rotary"),
+        (lambda w: w.add_tensor("rope_freqs.weight", np.arange(8) / np.float32(9)), "rope_freqs"),
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), "rotary"),
         (lambda w: w.add_rope_dimension_count(8), "differs from the head size"),
         (lambda w: w.add_expert_count(8), "mixture"),
@@ -82,7 +87,7 @@ def _replace(data: bytes, old: bytes, new: bytes) -> bytes:
     [
         (b"llama.block_count", b"llama.block_cuont", "lacks llama.block_count"),
         (b"tokenizer.ggml.tokens", b"tokenizer.ggml.tokenz", "tokenizer.ggml.tokens is missing"),
-        (b"gpt2", b"bert", "byte-level BPE"),
+        (b"gpt2", b"bort", "the compiler knows"),
         (b"h e", b"h_e", "has no two parts"),
     ],
 )
@@ -94,3 +99,90 @@ def test_incomplete_metadata_is_one_clear_error(
     with pytest.raises(HarnessError) as caught:
         open_checkpoint(path)
     assert cause in caught.value.cause and caught.value.remedy
+
+
+def test_every_golden_is_opened_by_its_folder_or_its_config_json() -> None:
+    folders = sorted(path.parent for path in GOLDENS.glob("*/config.json"))
+    assert {open_checkpoint(folder).config.family for folder in folders} == set(FAMILIES)
+    for folder in folders:
+        checkpoint = open_checkpoint(folder)
+        assert checkpoint.name == folder.name and checkpoint.path == folder
+        assert checkpoint.tokenizer.end_token_ids == (1,)
+        assert len(checkpoint.tokenizer.tokens) == checkpoint.config.vocab_size
+        config = json.loads((folder / "config.json").read_text())
+        assert checkpoint.config.num_hidden_layers == config["num_hidden_layers"]
+        again = open_checkpoint(folder / "config.json")
+        assert again.path == folder and again.config == checkpoint.config
+
+
+def test_a_folder_with_one_gguf_file_is_that_file(tiny_gguf: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_gguf, tmp_path / "tiny.gguf")
+    (tmp_path / "README.md").write_text("a model")
+    assert open_checkpoint(tmp_path).path == tmp_path / "tiny.gguf"
+    assert checkpoint_files(tmp_path) == (tmp_path / "tiny.gguf",)
+
+
+def test_the_files_of_a_checkpoint_are_listed_without_what_lies_beside_them(
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(GOLDENS / "gemma-a", tmp_path / "gemma-a")
+    (folder / "README.md").write_text("a model")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80")
+    assert [path.name for path in checkpoint_files(folder)] == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.model",
+    ]
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_an_error(write_gguf: Callable[..., Path]) -> None:
+    def shorten(writer: Any) -> None:
+        writer.add_tensor("token_embd.weight", np.ones((200, 64), np.float32))
+
+    with pytest.raises(StageFailed, match="does not fit its embedding"):
+        open_checkpoint(write_gguf(skip=("token_embd.weight",), change=shorten))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "cause"),
+    [
+        ("model.bin", b"\x80\x04", "may run any code"),
+        ("model.pt", b"PK", "may run any code"),
+        ("model.ckpt", b"PK", "may run any code"),
+        ("model.safetensors", b"\x02" + bytes(7) + b"{}", "a folder with config.json"),
+        ("model.onnx", b"abc", "a checkpoint is a GGUF file"),
+        ("model.gguf", b"abcd", "letters GGUF"),
+        ("model.gguf", b"", "empty"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_one_clear_error(
+    tmp_path: Path, name: str, data: bytes, cause: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(HarnessError) as caught:
+        open_checkpoint(path)
+    assert cause in caught.value.cause and caught.value.remedy
+
+
+def test_what_is_not_there_or_holds_nothing_is_one_clear_error(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path / "none.gguf", tmp_path / "config.json"):
+        with pytest.raises(StageFailed, match="No such file"):
+            open_checkpoint(path)
+    with pytest.raises(UsageError, match=r"no config\.json"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_folder_that_mlc_compiled_is_refused_by_name(tmp_path: Path) -> None:
+    for name in ("mlc-chat-config.json", "tensor-cache.json", "params_shard_0.bin"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match="MLC compiled"):
+        open_checkpoint(tmp_path)
+
+
+def test_thousands_of_damaged_gguf_files_give_no_more_than_a_harness_error(
+    tiny_gguf: Path, fuzz: Callable[..., int]
+) -> None:
+    refused = fuzz(tiny_gguf.read_bytes(), 9000, open_checkpoint, 2000, "damaged.gguf")
+    assert 500 < refused < 2000
