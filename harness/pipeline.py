@@ -73,15 +73,126 @@ class Plan:
         )
 
 
-class Road:
+class AppRoad:
+    """The way to the app on a device: what is built for it, and the link to it.
+
+    Each value is made when it is first asked for. `serial` None stands for the virtual phone
+    of this `abi`.
+    """
+
+    def __init__(self, serial: str | None, abi: Abi, config: Config) -> None:
+        self.serial = serial
+        self.abi = abi
+        self.config = config
+        self.workspace = config.workspace
+        self.verify = False
+
+    def install(self, package: ModelPackage, context: int | None) -> Installation:
+        """The app, and a model package for `context` tokens, on the device."""
+        from harness.stages.deploy import deploy
+
+        apk = self.package
+        return self._on_device(
+            "deploy",
+            lambda: deploy(
+                self.link, self.device, apk, package, context=context, verify=self.verify
+            ),
+        )
+
+    @cached_property
+    def build(self) -> RuntimeBundle:
+        """The native runtime for the device's target."""
+        from harness.stages.build import build
+
+        return self._stage("build", lambda: build(self.target, self.workspace))
+
+    @cached_property
+    def render(self) -> Project:
+        """The Gradle project that carries the runtime."""
+        from harness.stages.render import render
+
+        return self._stage("render", lambda: render(self.build, self.workspace))
+
+    @cached_property
+    def package(self) -> SignedApk:
+        """The signed APK."""
+        from harness.stages.package import package
+
+        return self._stage("package", lambda: package(self.render, self.workspace))
+
+    @cached_property
+    def target(self) -> Target:
+        """What the device needs; a virtual phone need not run yet to know it."""
+        if self.serial is None:
+            return Target(self.abi, Libc.GLIBC)
+        return self.device.target
+
+    @cached_property
+    def link(self) -> DeviceLink:
+        """The connection to the device that was asked for, else to the virtual phone."""
+        from harness.device import discover
+        from harness.device.adb import AdbLink
+        from harness.tools import adb
+
+        with self._named("deploy"):
+            client = adb.find()
+            if self.serial is not None:
+                chosen = discover.choose(discover.attached(client), self.serial)
+                return AdbLink(client, chosen.serial)
+            return AdbLink(client, self._start_phone(client))
+
+    @cached_property
+    def device(self) -> Device:
+        """The device behind the link."""
+        from harness.device import discover
+
+        return discover.identify(self.link)
+
+    def _start_phone(self, client: Any) -> str:
+        from harness.device import discover
+        from harness.virtual_phone import lifecycle
+
+        phone = lifecycle.start(
+            self.abi,
+            self.workspace,
+            memory_mib=self.config.number("phone.memory_mib") or 4096,
+            storage_mib=self.config.number("phone.storage_mib") or 4096,
+        )
+        discover.connect(client, phone.serial)
+        return phone.serial
+
+    def _on_device(self, name: str, work: Callable[[], Value]) -> Value:
+        """Run a stage that has the device to itself; what it stands on is made before."""
+        from harness.device import lock
+
+        with self._named(name), lock.hold(self.link):
+            return work()
+
+    def _stage(self, name: str, work: Callable[[], Value], *, idle: str = "unchanged") -> Value:
+        """Run a stage and say so where it had nothing to do."""
+        begun = console.steps_begun()
+        with self._named(name):
+            value = work()
+        if console.steps_begun() == begun and name != "report":
+            console.unchanged(name, idle)
+        return value
+
+    @contextlib.contextmanager
+    def _named(self, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except HarnessError as failure:
+            failure.stage = failure.stage or stage
+            raise
+
+
+class Road(AppRoad):
     """One walk along the stages; a stage's value is made when it is first asked for."""
 
     def __init__(self, plan: Plan, config: Config) -> None:
+        super().__init__(plan.serial, plan.abi, config)
         self.plan = plan
-        self.config = config
-        self.workspace = config.workspace
         self.retest = False
-        self.verify = False
 
     def walk(self, first: str = STAGES[0], last: str = STAGES[-1]) -> Any:
         """Run the stages from `first` to `last` and return the value of the last one.
@@ -119,43 +230,9 @@ class Road:
         )
 
     @cached_property
-    def build(self) -> RuntimeBundle:
-        """The native runtime for the device's target."""
-        from harness.stages.build import build
-
-        return self._stage("build", lambda: build(self.target, self.workspace))
-
-    @cached_property
-    def render(self) -> Project:
-        """The Gradle project that carries the runtime."""
-        from harness.stages.render import render
-
-        return self._stage("render", lambda: render(self.build, self.workspace))
-
-    @cached_property
-    def package(self) -> SignedApk:
-        """The signed APK."""
-        from harness.stages.package import package
-
-        return self._stage("package", lambda: package(self.render, self.workspace))
-
-    @cached_property
     def deploy(self) -> Installation:
         """The APK and the model on the device."""
-        from harness.stages.deploy import deploy
-
-        apk, package = self.package, self.compile
-        return self._on_device(
-            "deploy",
-            lambda: deploy(
-                self.link,
-                self.device,
-                apk,
-                package,
-                context=self.plan.options.context,
-                verify=self.verify,
-            ),
-        )
+        return self.install(self.compile, self.plan.options.context)
 
     @cached_property
     def tested(self) -> Mapping[str, Any]:
@@ -218,70 +295,59 @@ class Road:
 
         return self._stage("report", lambda: report(self.measure))
 
-    @cached_property
-    def target(self) -> Target:
-        """What the device needs; a virtual phone need not run yet to know it."""
-        if self.plan.serial is None:
-            return Target(self.plan.abi, Libc.GLIBC)
-        return self.device.target
 
-    @cached_property
-    def link(self) -> DeviceLink:
-        """The connection to the device that was asked for, else to the virtual phone."""
-        from harness.device import discover
-        from harness.device.adb import AdbLink
-        from harness.tools import adb
+def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
+    """A package's logits (its folder or its archive) against a golden file.
 
-        with self._named("deploy"):
-            client = adb.find()
-            if self.plan.serial is not None:
-                chosen = discover.choose(discover.attached(client), self.plan.serial)
-                return AdbLink(client, chosen.serial)
-            return AdbLink(client, self._start_phone(client))
+    It runs on this machine, or on the device that is asked for. Raises what `stages.verify`
+    raises, and what the stages up to deploy raise.
+    """
+    from harness.device.app import App
+    from harness.stages import verify as stage
 
-    @cached_property
-    def device(self) -> Device:
-        """The device behind the link."""
-        from harness.device import discover
+    serial, threads = config.text("device.serial"), config.number("run.threads") or 2
+    opened = _opened(package, config.workspace)
+    folder = opened.path
+    if serial is None:
+        return stage.verify(folder, golden, stage.on_host(folder, threads), where="this machine")
+    road = AppRoad(serial, _abi(config.text("device.abi")), config)
+    installation = road.install(opened, None)
+    app = App(
+        road.link,
+        model=installation.stamp,
+        name=opened.name,
+        application_id=installation.application_id,
+        threads=threads,
+    )
+    return road._on_device(
+        "verify",
+        lambda: stage.verify(folder, golden, stage.on_phone(app), where=str(road.device)),
+    )
 
-        return discover.identify(self.link)
 
-    def _start_phone(self, client: Any) -> str:
-        from harness.device import discover
-        from harness.virtual_phone import lifecycle
+def _opened(package: Path, workspace: Path) -> ModelPackage:
+    """A package by its folder, or by its archive, which is unpacked once."""
+    from harness.compiler import archive
+    from harness.compiler.package import read_package
 
-        phone = lifecycle.start(
-            self.plan.abi,
-            self.workspace,
-            memory_mib=self.config.number("phone.memory_mib") or 4096,
-            storage_mib=self.config.number("phone.storage_mib") or 4096,
-        )
-        discover.connect(client, phone.serial)
-        return phone.serial
+    if package.is_file():
+        inputs = {"archive": files.sha256_file(package)}
 
-    def _on_device(self, name: str, work: Callable[[], Value]) -> Value:
-        """Run a stage that has the device to itself; what it stands on is made before."""
-        from harness.device import lock
+        def unpack(folder: Path) -> Mapping[str, object]:
+            with console.step("verify", f"unpacking {package.name}"):
+                archive.open_tar(package, folder / "package")
+            return {}
 
-        with self._named(name), lock.hold(self.link):
-            return work()
-
-    def _stage(self, name: str, work: Callable[[], Value], *, idle: str = "unchanged") -> Value:
-        """Run a stage and say so where it had nothing to do."""
-        begun = console.steps_begun()
-        with self._named(name):
-            value = work()
-        if console.steps_begun() == begun and name != "report":
-            console.unchanged(name, idle)
-        return value
-
-    @contextlib.contextmanager
-    def _named(self, stage: str) -> Iterator[None]:
-        try:
-            yield
-        except HarnessError as failure:
-            failure.stage = failure.stage or stage
-            raise
+        package = artifacts.produce(workspace, "unpack", inputs, unpack).path / "package"
+    found = read_package(package, verify=True)
+    return ModelPackage(
+        path=package,
+        key=files.sha256_file(found.file("package.json")),
+        name=str(found.facts["name"]),
+        quantization=str(found.facts["quantization"]),
+        abis=tuple(Abi(abi) for abi in found.abis),
+        weights_bytes=int(found.facts["weights_bytes"]),
+    )
 
 
 def _hashes(folder: Path) -> dict[str, str]:
