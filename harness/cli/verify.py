@@ -21,7 +21,7 @@ from harness.cli import options
 @click.option("-s", "--serial", help="Run it on this device (default: on this machine).")
 @options.work
 def command(package: Path, golden: Path, as_json: bool, **flags: Any) -> None:
-    """Hold a compiled package's logits against a reference's, in every way of running it."""
+    """Hold a package's logits against a reference's."""
     from harness import pipeline
     from harness.stages.verify import require_passed
 
