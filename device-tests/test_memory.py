@@ -1,8 +1,15 @@
-"""Nothing leaks: not memory, not KV cache."""
+"""Nothing leaks, neither memory nor KV cache, and the model takes what its package says."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+
 from harness.device.app import App, Step
+from harness.device.call import Reply
+from harness.pytest_plugin import Model
 
 GENERATIONS = 20
 # From here on caches are filled and what runs often is compiled.
@@ -13,7 +20,9 @@ TOKENS = 4
 GROWTH_KB = 768
 
 
-def test_nothing_leaks_over_twenty_generations(app: App) -> None:
+@pytest.fixture(scope="module")
+def reply(app: App) -> Reply:
+    """Short conversations, one after the other, none of them kept."""
     steps = [
         Step(
             f"m{number}",
@@ -25,11 +34,27 @@ def test_nothing_leaks_over_twenty_generations(app: App) -> None:
         )
         for number in range(GENERATIONS)
     ]
-    reply = app.generate(steps)
+    return app.generate(steps)
+
+
+@pytest.fixture(scope="module")
+def used(reply: Reply) -> list[int]:
+    """The app's memory in KiB after the load and after each generation."""
+    samples = [record["pss_kb"] for record in reply.records if record["t"] == "memory"]
+    assert len(samples) > GENERATIONS, "memory was not sampled after the load and each generation"
+    return samples[-GENERATIONS - 1 :]
+
+
+def test_nothing_leaks_over_twenty_generations(reply: Reply, used: list[int]) -> None:
     assert len(reply.result["steps"]) == GENERATIONS
     assert reply.result["memory"]["kv_bytes_used"] == 0
-    used = [record["pss_kb"] for record in reply.records if record["t"] == "memory"]
-    assert len(used) > GENERATIONS, "memory was not sampled after the load and each generation"
-    after = used[-GENERATIONS:]
-    growth = (after[-1] - after[SETTLED - 1]) / (GENERATIONS - SETTLED)
+    growth = (used[-1] - used[SETTLED]) / (GENERATIONS - SETTLED)
     assert growth < GROWTH_KB, f"PSS grew by {growth:.0f} KiB with each generation: {used}"
+
+
+def test_the_model_takes_the_memory_that_its_package_says(used: list[int], model: Model) -> None:
+    """But for the cache, of which so short a text fills almost nothing."""
+    facts: dict[str, Any] = json.loads((model.package / "package.json").read_text())
+    memory = facts["memory"]
+    predicted = memory["total"] - memory["kv_cache"]
+    assert (used[1] - used[0]) * 1024 == pytest.approx(predicted, rel=0.1)
