@@ -227,9 +227,9 @@ def _conversation(parts: _Parts, ends: Sequence[str], question: str) -> Conversa
         after_user = _common_prefix(parts.to_answer, parts.tail)
     answer = parts.to_answer.removeprefix(after_user)
     empty = parts.tail.removeprefix(after_user)
-    gap = _common_suffix(_white_end(question), _white_end(answer))
-    while gap and not empty.startswith(answer.removesuffix(gap)):
-        gap = gap[1:]
+    # Between role and message stands white space, or at least what an answer to be begun lacks.
+    white = _common_suffix(_white_end(question), _white_end(answer))
+    gap = max(white, answer[len(_common_prefix(answer, empty)) :], key=len)
     assistant = answer.removesuffix(gap)
     # Without a word on system messages, all that a prompt begins with is the system's default.
     before, behind = parts.system or ("", parts.head)
