@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from harness import files
+from harness.compiler.tensor_cache import write_tensor_cache
 from harness.errors import StageFailed, UsageError
 
 SCHEMA = "harness.package/1"
 LAYOUT = "rows8/1"
 ALIGNMENT = 64
-SHARD_BYTES = 32 << 20
 TENSOR_CACHE = "tensor-cache.json"
 PACKAGE_JSON = "package.json"
 
@@ -37,64 +36,8 @@ def write_weights(
     One tensor is in memory at a time. Names come out under "params" in the order given, which is
     the order in which the library's functions take them.
     """
-    shards: list[dict[str, Any]] = []
-    names: list[str] = []
-    writer: _Shard | None = None
-    for name, tensor in tensors:
-        data = np.ascontiguousarray(tensor)
-        if writer is not None and _aligned(writer.size) + data.nbytes > SHARD_BYTES:
-            shards.append(writer.close())
-            writer = None
-        if writer is None:
-            writer = _Shard(folder, f"params_shard_{len(shards)}.bin")
-        writer.add(name, data)
-        names.append(name)
-    if writer is not None:
-        shards.append(writer.close())
-    total = sum(int(shard["nbytes"]) for shard in shards)
-    document = {
-        "metadata": {**metadata, "ParamSize": len(names), "ParamBytes": total, "params": names},
-        "records": shards,
-    }
-    files.write_json(folder / TENSOR_CACHE, document)
-    return total
-
-
-class _Shard:
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.size = 0
-        self.records: list[dict[str, Any]] = []
-        self.file = (folder / name).open("wb")
-
-    def add(self, name: str, data: npt.NDArray[Any]) -> None:
-        padding = _aligned(self.size) - self.size
-        self.file.write(b"\0" * padding)
-        self.file.write(data.data)
-        self.records.append(
-            {
-                "name": name,
-                "shape": list(data.shape),
-                "dtype": data.dtype.name,
-                "format": "raw",
-                "nbytes": data.nbytes,
-                "byteOffset": self.size + padding,
-            }
-        )
-        self.size += padding + data.nbytes
-
-    def close(self) -> dict[str, Any]:
-        self.file.close()
-        return {
-            "dataPath": self.name,
-            "format": "raw-shard",
-            "nbytes": self.size,
-            "records": self.records,
-        }
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    named = ((name, tensor.dtype.name, tensor) for name, tensor in tensors)
+    return write_tensor_cache(folder, named, metadata, ALIGNMENT)
 
 
 def write_package_json(folder: Path, facts: Mapping[str, object]) -> dict[str, Any]:

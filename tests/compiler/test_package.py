@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.compiler import package
+from harness.compiler import package, tensor_cache
 from harness.errors import HarnessError, StageFailed, UsageError
 
 FACTS = {"name": "tiny", "stamp": {"tvm": package.tvm_version(), "targets": {"x86_64": {}}}}
@@ -59,7 +59,7 @@ def test_tensors_come_back_from_their_shards(
     folder = tmp_path_factory.mktemp("weights")
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
-        context.setattr(package, "SHARD_BYTES", shard)
+        context.setattr(tensor_cache, "SHARD_BYTES", shard)
         named = [(f"t{index}", tensor) for index, tensor in enumerate(tensors)]
         total = package.write_weights(folder, named, {})
     document = json.loads((folder / package.TENSOR_CACHE).read_text())
