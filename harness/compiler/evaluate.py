@@ -26,7 +26,8 @@ class Evaluator:
     """Forward passes over a batch of sequences of one length, with a cache of keys and values.
 
     `observe(matrix, x)` is called with the rows [tokens, columns] that each matrix is multiplied
-    with. With `keep` a parameter stays in memory after its first use.
+    with. With `keep` a parameter stays in memory after its first use. With a `kv_dtype` of float16,
+    what goes into the KV cache's kernels and comes out of them is rounded as compiled models do.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Evaluator:
         *,
         keep: bool = True,
         observe: Observer | None = None,
+        kv_dtype: str = "float32",
     ) -> None:
         self.config = config
         self.decoder = decoder(config)
         self.observe = observe
         self._values = values
         self._keep = keep
+        self._kv_dtype = kv_dtype
         self._kept: dict[str, Array] = {}
         self._ids: npt.NDArray[np.intp] = np.zeros((1, 0), np.intp)
         self.reset()
@@ -109,17 +112,17 @@ class Evaluator:
         fused = self.linear(qkv, x)
         if bias is not None:
             fused = fused + self._value(bias)
-        split = fused.reshape(*fused.shape[:2], heads + 2 * kv_heads, size)
+        split = self._rounded(fused).reshape(*fused.shape[:2], heads + 2 * kv_heads, size)
         q, k, v = np.split(split, [heads, heads + kv_heads], axis=2)
         q = q if q_norm is None else self.norm(q, q_norm)
         k = k if k_norm is None else self.norm(k, k_norm)
         before = sum(block.shape[1] for block in self._keys[layer])
         positions = np.arange(before, before + x.shape[1])
-        self._keys[layer].append(self._rotate(layer, k, positions))
+        self._keys[layer].append(self._rounded(self._rotate(layer, k, positions)))
         self._entries[layer].append(v)
         keys = np.concatenate(self._keys[layer], axis=1)
         entries = np.concatenate(self._entries[layer], axis=1)
-        grouped = self._rotate(layer, q, positions)
+        grouped = self._rounded(self._rotate(layer, q, positions))
         grouped = grouped.reshape(*q.shape[:2], kv_heads, heads // kv_heads, size)
         scores = np.einsum("bnkgd,btkd->bkgnt", grouped, keys, optimize=True)
         scores *= np.float32(config.query_scale)
@@ -132,7 +135,7 @@ class Evaluator:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         mixed = np.einsum("bkgnt,btkd->bnkgd", weights, entries, optimize=True)
-        return np.ascontiguousarray(mixed).reshape(*x.shape[:2], heads * size)
+        return self._rounded(mixed).reshape(*x.shape[:2], heads * size)
 
     def linear(self, matrix: str, x: Array, *, residual: Array | None = None) -> Array:
         rows = x.reshape(-1, x.shape[-1])
@@ -161,6 +164,9 @@ class Evaluator:
         sin = np.sin(angles).astype(np.float32)[:, None, :]
         a, b = x[..., :half], x[..., half:]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    def _rounded(self, x: Array) -> Array:
+        return np.ascontiguousarray(x.astype(self._kv_dtype), np.float32)
 
     def _value(self, name: str) -> Array:
         if name in self._kept:
