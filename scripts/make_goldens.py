@@ -22,9 +22,9 @@ from harness import console, files, recipes
 from harness.compiler import chat_template
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.evaluate import Evaluator, reference
-from harness.compiler.jobs import end_tokens
 from harness.compiler.source import checkpoint_hash, checkpoint_path
 from harness.compiler.tokenizer import to_hugging_face
+from harness.compiler.weights import end_tokens
 from harness.golden import SCHEMA
 
 TOKENS = 64

@@ -1,25 +1,28 @@
-"""How far a quantized model is from its source, in numbers on a text.
+"""How far a compiled model is from its source, in numbers.
 
-`benchmarks/quality.py` measures them and keeps them in `quality.json` beside the recipe; compile
-copies what belongs to the checkpoint and the quantization into the package.
+It is measured on texts of four kinds that come with the harness and that nothing is calibrated on,
+by forward passes in float32 with the weights as the package's shards have them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
 
-from harness.errors import UsageError
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from harness.compiler.evaluate import Array, Values, log_softmax
+from harness.compiler.model_config import DecoderConfig
+from harness.compiler.pair import Pair
 
-SCHEMA = "harness.quality/1"
-FILE = "quality.json"
+MAX_TOKENS = 256
+MIN_TOKENS = 32
+_OPERATIONS = 1e12
+"""Floating-point operations that a measurement may take, about: seconds on two cores."""
+_WORST = 5
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,8 @@ class Quality:
     """Share of positions where both have the same best token."""
 
 
-def compare(
-    tokens: Sequence[int], source: npt.NDArray[np.float32], model: npt.NDArray[np.float32]
-) -> Quality:
+def compare(tokens: Sequence[int], source: Array, model: Array) -> Quality:
     """Hold a model's logits [n, vocab] after each of `tokens` against those of its source."""
-    import numpy as np
-
-    from harness.compiler.evaluate import log_softmax
-
     expected, found = log_softmax(source), log_softmax(model)
     return Quality(
         tokens=len(tokens),
@@ -55,29 +52,84 @@ def compare(
 
 def perplexity(tokens: Sequence[int], log_probabilities: npt.NDArray[np.float64]) -> float:
     """exp of the mean loss of predicting each token but the first."""
-    import numpy as np
-
     following = np.asarray(tokens[1:])
     return float(np.exp(-log_probabilities[np.arange(len(following)), following].mean()))
 
 
-def recorded(folder: Path, checkpoint_sha256: str, quantization: str) -> dict[str, Any] | None:
-    """What `quality.json` beside a recipe says of a quantization of this checkpoint, if anything.
+def held_out_texts() -> dict[str, str]:
+    """The texts that quality is measured on, by their kind."""
+    folder = resources.files("harness.compiler") / "texts"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".txt"): file.read_text(encoding="utf-8") for file in files}
 
-    Raises `UsageError` if the file cannot be read.
+
+def affordable_tokens(config: DecoderConfig, parameters: int) -> int:
+    """How many tokens of each text are measured for a model of so many weights."""
+    # Two models, and a multiplication and an addition for each weight.
+    share = _OPERATIONS / (4 * parameters * len(held_out_texts()))
+    return min(max(int(share), MIN_TOKENS), MAX_TOKENS, config.context_window)
+
+
+def measure(
+    config: DecoderConfig,
+    source: Values,
+    model: Values,
+    texts: Mapping[str, Sequence[int]],
+    progress: Callable[[float, float, str], None] = lambda done, total, unit: None,
+) -> dict[str, Any]:
+    """The quality of `model` on tokens of each text, as `package.json` has it.
+
+    Means are over the texts, each counting alike; perplexities are geometric means. A layer's
+    error is that of what it adds to the residual stream, relative to what the source's layer adds,
+    in the mean over tokens.
     """
-    path = folder / FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or document["checkpoint"] != checkpoint_sha256:
-            return None
-        found: dict[str, Any] | None = document["quantizations"].get(quantization)
-        return None if found is None else {"text_sha256": document["text_sha256"], **found}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise UsageError(
-            f"{path} cannot be read",
-            cause=f"{type(problem).__name__}: {problem}",
-            remedy="python benchmarks/quality.py MODEL   # in a checkout, to make it again",
-        ) from problem
+    pair = Pair(config, source, model, len(texts))
+    xs = pair.begin([np.asarray(tokens, np.intp)[None] for tokens in texts.values()])
+    errors: dict[str, float] = {}
+    layers = config.num_hidden_layers
+    for index in range(layers):
+        progress(index, layers, "layers measured")
+        after = pair.layer(index, xs)
+        added = pair.halves([new - old for new, old in zip(after, xs, strict=True)])
+        errors[f"model.layers.{index}"] = _relative_error(*added)
+        xs = after
+    expected, found = pair.halves(pair.head(xs))
+    results = {
+        name: compare(tokens, a[0], b[0])
+        for (name, tokens), a, b in zip(texts.items(), expected, found, strict=True)
+    }
+    progress(layers, layers, "layers measured")
+    worst = sorted(errors, key=errors.__getitem__, reverse=True)[:_WORST]
+    return {
+        **_mean(list(results.values())),
+        "texts": {name: _rounded(asdict(result)) for name, result in results.items()},
+        "worst_layers": _rounded({name: errors[name] for name in worst}),
+    }
+
+
+def _relative_error(source: Sequence[Array], model: Sequence[Array]) -> float:
+    parts = [
+        np.linalg.norm(a - b, axis=-1) / np.linalg.norm(a, axis=-1)
+        for a, b in zip(source, model, strict=True)
+    ]
+    return float(np.concatenate(parts, axis=None).mean())
+
+
+def _mean(results: Sequence[Quality]) -> dict[str, Any]:
+    found = {
+        "tokens": sum(result.tokens for result in results),
+        "perplexity": np.exp(np.mean([np.log(result.perplexity) for result in results])),
+        "source_perplexity": np.exp(
+            np.mean([np.log(result.source_perplexity) for result in results])
+        ),
+        "mean_kl": np.mean([result.mean_kl for result in results]),
+        "same_top": np.mean([result.same_top for result in results]),
+    }
+    return _rounded(found)
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    # Six digits: more say nothing, and the last bits may differ from one processor to another.
+    return {
+        name: value if name == "tokens" else float(f"{value:.6g}") for name, value in values.items()
+    }

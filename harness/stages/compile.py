@@ -42,17 +42,12 @@ def compile_model(
     the memory budget does not allow; `MissingTool` if the checkpoint cannot be fetched;
     `StageFailed` if it is damaged, the disk is full or the compiler fails.
     """
-    from harness.compiler import quality
-
     code = _code_hash()
     weights = _weights(recipe, options, workspace, code)
     _check_context(recipe, options, weights)
     libraries = {abi: _library(options, abi, weights, workspace, code) for abi in sorted(set(abis))}
     footprint = _footprint(options, weights, libraries)
     context = _context(options, footprint)
-    known = weights.manifest["facts"].get("quality") or quality.recorded(
-        recipe.folder, source.checkpoint_hash(recipe), options.quantization
-    )
     inputs: dict[str, Any] = {
         "name": recipe.name,
         "title": recipe.title,
@@ -60,7 +55,6 @@ def compile_model(
         "context": context,
         "weights": weights.key,
         "libraries": {abi.value: library.key for abi, library in libraries.items()},
-        "quality": known,
     }
 
     def build(folder: Path) -> Mapping[str, object]:
@@ -81,7 +75,7 @@ def compile_model(
             footprint=footprint,
             abis=tuple(libraries),
             source_sha256=code,
-            quality=known,
+            quality=model["quality"],
         )
         package.write_package_json(target, facts)
         return {}
