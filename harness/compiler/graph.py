@@ -23,13 +23,14 @@ from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
+from harness.compiler.passes.levels import CPU, Level
 
 
 class Graph:
     """Builds the functions of one model for one instruction set.
 
     `formats` gives the weight format of each matrix by its name, `activations` what quantized ones
-    are multiplied with.
+    are multiplied with; plain kernels take float32 whatever it says.
     """
 
     def __init__(
@@ -39,13 +40,21 @@ class Graph:
         kv_dtype: str,
         isa: Isa,
         activations: ActivationType = "int8",
+        level: Level = CPU[-1],
     ) -> None:
         self.config = config
         self.decoder = decoder(config)
         self.builder = relax.BlockBuilder()
         self.parameters = Parameters(self.decoder.parameters(), formats)
-        kernels = Kernels(self.builder, isa)
-        self.library = Library(config, kv_dtype, activations, kernels, self.parameters)
+        kernels = Kernels(self.builder, isa, level.items)
+        self.library = Library(
+            config,
+            kv_dtype,
+            activations if level.items is None else "float32",
+            kernels,
+            self.parameters,
+            level.fuses_norms,
+        )
 
     def module(self, prefill_chunk: int) -> IRModule:
         """All functions; at most `prefill_chunk` tokens go through one call."""
@@ -120,6 +129,10 @@ class Graph:
         ]
         with self.builder.function("create_tir_paged_kv_cache", shapes):
             cache = kv_cache.create_paged_kv_cache(
-                self.library.heads, config.num_hidden_layers, frequencies, **sizes
+                self.library.heads,
+                config.num_hidden_layers,
+                frequencies,
+                **sizes,
+                items=self.library.kernels.items,
             )
             self.builder.emit_func_output(self.builder.emit(cache._expr))

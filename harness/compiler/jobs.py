@@ -34,6 +34,8 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
         abi=Abi(settings["abi"]),
         prefill_chunk=settings["prefill_chunk"],
         activations=settings["activations"],
+        opt_level=settings["opt_level"],
+        backend=settings["backend"],
         path=Path(settings["folder"]) / SONAME,
     )
     return {"memory_usage": planned}

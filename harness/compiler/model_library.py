@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import tvm
 from tvm import relax
 
 from harness.compiler import library
@@ -16,7 +15,7 @@ from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
-from harness.compiler.passes import pipeline
+from harness.compiler.passes import levels, pipeline
 from harness.compiler.quantization import Quantization
 from harness.types import Abi
 
@@ -32,16 +31,22 @@ def compile_library(
     prefill_chunk: int,
     activations: str,
     path: Path,
+    opt_level: int = 3,
+    backend: str = "cpu",
 ) -> dict[str, int]:
     """Compile for one ABI to `path`; return the bytes of working memory that each function plans.
 
     `activations` is "int8" or "float": what quantized matrices are multiplied with. The library
-    takes any context up to the model's own. Raises `StageFailed` if the result cannot
-    be loaded.
+    takes any context up to the model's own. `opt_level` is one of `passes.levels.CPU`; with the
+    `backend` "opencl" kernels are OpenCL's and the level is not looked at. Raises `StageFailed` if
+    the result cannot be loaded.
     """
     isa = Isa.of(abi)
-    model = Graph(config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations])
-    module = model.module(prefill_chunk)
+    level = levels.OPENCL if backend == "opencl" else levels.CPU[opt_level]
+    target = levels.target(isa, backend)
+    model = Graph(config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations], level)
+    with target:
+        module = model.module(prefill_chunk)
     memory_usage: dict[str, int] = {}
 
     def metadata(planned: dict[str, int]) -> str:
@@ -71,8 +76,7 @@ def compile_library(
             sort_keys=True,
         )
 
-    target = tvm.target.Target(isa.target())
     with target:
-        executable = relax.build(module, target, relax_pipeline=pipeline(metadata))
+        executable = relax.build(module, target, relax_pipeline=pipeline(metadata, level))
     library.export(executable, abi, path)
     return memory_usage

@@ -14,8 +14,8 @@ from harness.recipe import Recipe
 GROUP_SIZES = (32, 64, 128)
 ACTIVATIONS = ("int8", "float")
 EMBEDDINGS = ("as-weights", "q8", "f16")
-OPT_LEVELS = (3,)
-BACKENDS = ("cpu",)
+OPT_LEVELS = (0, 1, 2, 3)
+BACKENDS = ("cpu", "opencl")
 LAYOUTS = ("packed",)
 
 

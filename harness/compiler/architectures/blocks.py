@@ -16,9 +16,11 @@ from harness.compiler.architectures.ops import Activation
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
 from harness.compiler.kernels import activations, embedding, matmul, rotary
 from harness.compiler.kernels.attention import Heads, layer_scale
+from harness.compiler.kernels.choice import choose
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat, packed_tensors
 from harness.compiler.kernels.matmul import ActivationType
+from harness.compiler.kernels.plain_cache import Items
 from harness.compiler.model_config import DecoderConfig
 
 Expr = Any
@@ -33,18 +35,22 @@ class Normed:
 
 
 class Kernels:
-    """The kernels of one library: each variant is made once."""
+    """The kernels of one library: each variant is made once.
 
-    def __init__(self, builder: relax.BlockBuilder, isa: Isa) -> None:
+    They are those written by hand, or with `items` the plain ones, run so.
+    """
+
+    def __init__(self, builder: relax.BlockBuilder, isa: Isa, items: Items | None) -> None:
         self.builder = builder
         self.isa = isa
+        self.items = items
         self._made: dict[tuple[Any, ...], Any] = {}
 
     def get(self, factory: Callable[..., tirx.PrimFunc], *args: Any, **options: Any) -> Any:
         """The function that `factory(isa, *args, **options)` makes, as a global variable."""
         key = (factory.__name__, args, tuple(sorted(options.items())))
         if key not in self._made:
-            function = factory(self.isa, *args, **options)
+            function = choose(factory, self.items)(self.isa, *args, **options)
             # Under one symbol of its own each: the builder finds names that are free.
             function = function.without_attr("global_symbol")
             self._made[key] = self.builder.add_func(function, factory.__name__)
@@ -98,6 +104,8 @@ class Library:
     """What quantized matrices are multiplied with."""
     kernels: Kernels
     parameters: Parameters
+    fuses_norms: bool
+    """Whether a norm is rounded by the kernel that makes it."""
 
     @property
     def heads(self) -> Heads:
@@ -226,6 +234,7 @@ class Blocks:
         config = self.config
         kernel = self.kernels.get(
             _rotary,
+            self.kernels.items,
             self.library.heads,
             config.layer_rope(layer).frequencies(config.head_dim),
             q_norm=q_norm is not None,
@@ -270,21 +279,19 @@ class Blocks:
         """`x` as the kernel of `reader` takes it: float32, or int8 with its scales."""
         k, fmt, tokens = reader.columns, self._format(reader), self.tokens
         rounded = fmt.quantized and self.library.activations == "int8"
+        epsilon = self.config.rms_norm_eps
+        if isinstance(x, Normed) and not (rounded and self.library.fuses_norms):
+            kernel = self.kernels.get(activations.rms_norm, k, epsilon, tokens=tokens)
+            x = self._call(kernel, [x.x, self._parameter(x.weight)], k)
+        options = {"tokens": tokens, "group": fmt.step}
         if isinstance(x, Normed):
-            args, options = [x.x, self._parameter(x.weight)], {"tokens": tokens}
-            epsilon = self.config.rms_norm_eps
-            if not rounded:
-                kernel = self.kernels.get(activations.rms_norm, k, epsilon, **options)
-                return [self._call(kernel, args, k)]
-            options["group"] = fmt.step
+            args = [x.x, self._parameter(x.weight)]
             kernel = self.kernels.get(activations.rms_norm_quantize, k, epsilon, **options)
         else:
             args, dtype = [x], str(x.ty.dtype)
             if not rounded:
                 return args if dtype == "float32" else [self._widen(x, k, dtype)]
-            kernel = self.kernels.get(
-                activations.quantize, k, tokens=tokens, group=fmt.step, dtype=dtype
-            )
+            kernel = self.kernels.get(activations.quantize, k, dtype=dtype, **options)
         steps = fmt.steps(k)
         types = [
             relax.TensorType((self.n, steps * fmt.step // 4), "int32"),
@@ -314,9 +321,13 @@ class Blocks:
 
 
 def _rotary(
-    isa: Isa, heads: Heads, frequencies: tuple[float, ...], **options: Any
+    isa: Isa,
+    items: Items | None,
+    heads: Heads,
+    frequencies: tuple[float, ...],
+    **options: Any,
 ) -> tirx.PrimFunc:
-    return rotary.rotary(heads, frequencies, **options)
+    return choose(rotary.rotary, items)(heads, frequencies, **options)
 
 
 def _last_row(isa: Isa, features: int) -> tirx.PrimFunc:

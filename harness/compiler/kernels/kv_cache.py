@@ -11,7 +11,9 @@ from tvm.relax.frontend.nn.llm import kv_cache as tvm_kv_cache
 
 from harness.compiler.kernels import attention, kv_pages
 from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.choice import Factory, choose
 from harness.compiler.kernels.ir import Expr
+from harness.compiler.kernels.plain_cache import Items
 
 PAGE_SIZE = attention.PAGE
 
@@ -26,6 +28,7 @@ def create_paged_kv_cache(
     prefill_chunk: Expr,
     page_size: Expr,
     support_sliding_window: Expr,
+    items: Items | None = None,
 ) -> Any:
     """Emit the creation of a cache; returns TVM's `PagedKVCache` for `frontend.nn`.
 
@@ -39,17 +42,21 @@ def create_paged_kv_cache(
     (`rotary.rotary`). A layer's `sm_scale` is `attention.layer_scale`, which also says whether
     the layer is windowed. The pages hold `PAGE_SIZE` tokens; the runtime argument must say the
     same. The runtime's own sliding windows and token trees have no kernels: it refuses them by its
-    own check. Raises ValueError for sizes that no kernel serves.
+    own check. With `items` the kernels are the plain ones, run so. Raises ValueError for sizes that
+    no kernel serves.
     """
     builder = relax.BlockBuilder.current()
     if builder is None:
         raise ValueError("a KV cache is created inside a function that is being built")
 
-    def kernel(function: Any, name: str) -> Any:
+    def add(function: Any, name: str) -> Any:
         return builder.add_func(function, name)
 
-    def backend(function: Any, name: str) -> Any:
-        return relax.Tuple([tvm.ir.StringImm("tirx"), kernel(function, name)])
+    def kernel(written: Factory, name: str, *arguments: Any) -> Any:
+        return add(choose(written, items)(heads, *arguments), name)
+
+    def backend(written: Factory, name: str) -> Any:
+        return relax.Tuple([tvm.ir.StringImm("tirx"), kernel(written, name)])
 
     h, d, dtype = heads.key_value, heads.size, heads.dtype
     none = relax.Tuple([])
@@ -79,17 +86,17 @@ def create_paged_kv_cache(
         relax.prim_value(1),
         relax.prim_value(0),
         relax.op.zeros((), dtype),
-        kernel(kv_pages.append(heads), "kv_append"),
+        kernel(kv_pages.append, "kv_append"),
         relax.prim_value(0),  # No latent attention.
-        backend(attention.prefill_ragged(heads), "attention_prefill_ragged"),
-        backend(attention.prefill_paged(heads), "attention_prefill_paged"),
-        backend(attention.decode(heads), "attention_decode"),
+        backend(attention.prefill_ragged, "attention_prefill_ragged"),
+        backend(attention.prefill_paged, "attention_prefill_paged"),
+        backend(attention.decode, "attention_decode"),
         *[none] * 5,  # Sliding window: prefill, decode; token tree: paged, ragged; latent.
-        relax.Tuple([kernel(kv_pages.merge_state(heads), "attention_merge_state")]),
-        kernel(kv_pages.split_rotary(heads, frequencies), "kv_split_rotary"),
-        kernel(kv_pages.copy_page(heads), "kv_copy_page"),
-        kernel(tvm_kv_cache._kv_cache_debug_get_kv(layers, h, d, dtype), "kv_debug_get"),
-        kernel(tvm_kv_cache._compact_kv_copy_cpu(h, d, dtype), "kv_compact_copy"),
+        relax.Tuple([kernel(kv_pages.merge_state, "attention_merge_state")]),
+        kernel(kv_pages.split_rotary, "kv_split_rotary", frequencies),
+        kernel(kv_pages.copy_page, "kv_copy_page"),
+        add(tvm_kv_cache._kv_cache_debug_get_kv(layers, h, d, dtype), "kv_debug_get"),
+        add(_compact_copy(heads, items), "kv_compact_copy"),
     ]
     return tvm_kv_cache.PagedKVCache(
         _expr=relax.call_pure_packed(
@@ -97,3 +104,11 @@ def create_paged_kv_cache(
         ),
         _name="paged_kv_cache",
     )
+
+
+def _compact_copy(heads: Heads, items: Items | None) -> Any:
+    """TVM's own: it is called for token trees only, which have no other kernels here."""
+    sizes = (heads.key_value, heads.size, heads.dtype)
+    if items is Items.GPU:
+        return tvm_kv_cache._compact_kv_copy(*sizes, tvm.target.Target.current())
+    return tvm_kv_cache._compact_kv_copy_cpu(*sizes)

@@ -21,7 +21,8 @@ from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
 _LANES = 8
-_TURN_BITS = 60
+TURN_BITS = 60
+"""A frequency is an integer in 2^-60 turns a position."""
 _EIGHTH = 1 << 29
 """An eighth of a turn, where a whole one is 2^32."""
 
@@ -109,17 +110,19 @@ def rotary(
     return ir.function("rotary", emit)
 
 
+def rate(frequency: float) -> int:
+    """A frequency in radians a position, in 2^-60 turns."""
+    return round(frequency / math.tau * (1 << TURN_BITS))
+
+
 def emit_turn(position: Expr, frequencies: Sequence[float]) -> Turn:
     """Emit the cosines and sines of `position` times each frequency."""
     turn = Turn(ir.stack(len(frequencies)), ir.stack(len(frequencies)))
     place = ir.hold(T.Cast("uint64", position), 1, "uint64")
     for at in range(0, len(frequencies), _LANES):
-        rates = [
-            T.uint64(round(frequency / math.tau * 2**_TURN_BITS))
-            for frequency in frequencies[at : at + _LANES]
-        ]
+        rates = [T.uint64(rate(frequency)) for frequency in frequencies[at : at + _LANES]]
         product = ir.splat(place, _LANES) * T.Shuffle(rates, [*range(_LANES)])
-        shift = ir.splat(T.uint64(_TURN_BITS - 32), _LANES)
+        shift = ir.splat(T.uint64(TURN_BITS - 32), _LANES)
         angle = ir.hold(T.Cast("uint32x8", T.shift_right(product, shift)), _LANES, "uint32")
         cos, sin = _cos_sin(angle)
         ir.store(turn.cos, cos, _LANES, at)

@@ -8,21 +8,23 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from harness.compiler.passes.levels import CPU, Level
 from harness.compiler.passes.reuse import reuse_views
 
 
-def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
+def pipeline(metadata: Callable[[dict[str, int]], str], level: Level = CPU[-1]) -> Any:
     """The passes of a model library, as `relax.build` takes them.
 
-    Kernels are written by hand and called by name, so nothing is fused or scheduled here: calls
-    get their buffers, buffers are planned, and the rest is the machine's own form. `metadata`
-    turns the bytes that each function plans for its buffers into the text that `_metadata` gives.
+    Kernels are called by name, so nothing is fused here: plain ones are scheduled, calls get their
+    buffers, buffers are planned, and the rest is the machine's own form. `metadata` turns the bytes
+    that each function plans for its buffers into the text that `_metadata` gives.
     """
     before = tvm.transform.Sequential(
         [
             # The cache's creation has an operator in it; a reshape is a view for the machine.
             relax.transform.LegalizeOps(skip_ops=["relax.reshape"]),
             relax.transform.DeadCodeElimination(),
+            *([] if level.schedules is None else [level.schedules()]),
             relax.transform.ToNonDataflow(),
             relax.transform.RemovePurityChecking(),
             relax.transform.CallTIRRewrite(),
@@ -36,7 +38,7 @@ def pipeline(metadata: Callable[[dict[str, int]], str]) -> Any:
             relax.transform.LowerAllocTensor(),
             relax.transform.LowerRuntimeBuiltin(),
             relax.transform.ComputePrimValue(),
-            reuse_views(),
+            *([reuse_views()] if level.reuses_views else []),
             relax.transform.VMShapeLower(),
             relax.transform.AttachGlobalSymbol(),
         ]
