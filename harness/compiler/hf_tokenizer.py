@@ -31,7 +31,7 @@ from harness.compiler.normalization import (
 )
 from harness.compiler.sentencepiece_model import read_sentencepiece
 from harness.compiler.tokenizer_source import TokenizerModel, TokenizerSource, TokenType
-from harness.errors import HarnessError, StageFailed, UsageError
+from harness.errors import StageFailed, UsageError
 
 # Unicode's White_Space, which does not change any more.
 WHITE_SPACE = (
@@ -215,6 +215,31 @@ def _with_added_tokens(
     return replace(source, tokens=tuple(tokens), token_types=tuple(types), scores=tuple(scores))
 
 
+class _Number(float):
+    """A number of `tokenizer.json`, which also knows what the `tokenizers` library reads.
+
+    The library's JSON reader multiplies or divides the digits by a power of ten in double
+    precision, so some numbers come out one unit in the last place off, and with them the sums on
+    which a unigram model's choice between equally likely ways depends.
+    """
+
+    __slots__ = ("read",)
+    read: float
+
+    def __new__(cls, text: str) -> _Number:
+        number = super().__new__(cls, text)
+        mantissa, _, exponent = text.lower().lstrip("-").partition("e")
+        whole, _, fraction = mantissa.partition(".")
+        power = int(exponent or 0) - len(fraction)
+        digits = int(whole + fraction)
+        if digits >= 1 << 64 or not -308 <= power <= 308:
+            number.read = float(number)
+            return number
+        size = digits * 10.0**power if power >= 0 else digits / 10.0**-power
+        number.read = -size if text.startswith("-") else size
+        return number
+
+
 class _Reader:
     """Turns the document of one `tokenizer.json` into a `TokenizerSource`."""
 
@@ -273,9 +298,9 @@ class _Reader:
         tokens, scores = [], []
         for entry in entries:
             match entry:
-                case [str(token), float(score)] if isfinite(score):
+                case [str(token), _Number() as score] if isfinite(score.read):
                     tokens.append(token)
-                    scores.append(score)
+                    scores.append(score.read)
                 case [str(token), int(score)] if abs(score) < 1 << 32:
                     tokens.append(token)
                     scores.append(float(score))
@@ -415,19 +440,19 @@ class _Reader:
     def _bert_normalizer(self, part: dict[str, Any]) -> Iterator[Step]:
         lowercase = self._get(part, "lowercase", bool)
         strip = part.get("strip_accents")
-        cleaning = {
-            "type": "BertNormalizer",
+        # Its parts one by one, because only stripping accents looks at more than a character: it
+        # decomposes, which sorts combining characters.
+        parts = {
             "clean_text": self._get(part, "clean_text", bool),
             "handle_chinese_chars": self._get(part, "handle_chinese_chars", bool),
-            "strip_accents": False,
-            "lowercase": False,
+            "strip_accents": strip if isinstance(strip, bool) else lowercase,
+            "lowercase": lowercase,
         }
-        yield CharactersMap((tuple(sorted(cleaning.items())),))
-        if strip if isinstance(strip, bool) else lowercase:
-            yield UnicodeForm("NFD")
-            yield CharactersMap(((("type", "StripAccents"),),))
-        if lowercase:
-            yield CharactersMap(((("type", "Lowercase"),),))
+        for name in (name for name, wanted in parts.items() if wanted):
+            if name == "strip_accents":
+                yield UnicodeForm("NFD")
+            only = {"type": "BertNormalizer", **dict.fromkeys(parts, False), name: True}
+            yield CharactersMap((tuple(sorted(only.items())),))
 
     def _pre_tokenizers(self) -> tuple[str, bool, list[Step]]:
         """The rule by its name, whether the model is one of bytes, and steps in disguise."""
@@ -634,7 +659,7 @@ def _document(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), parse_float=_Number)
     except (OSError, ValueError, RecursionError) as problem:
         raise _broken(path, f"it is no JSON: {problem}") from problem
     if not isinstance(document, dict):
@@ -642,7 +667,7 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
-def _broken(path: Path, cause: str) -> HarnessError:
+def _broken(path: Path, cause: str) -> StageFailed:
     return StageFailed(
         f"{path} is damaged",
         cause=cause,

@@ -87,17 +87,16 @@ def unigram_scores(
     """The scores that SentencePiece's search uses, in its arithmetic.
 
     A user-defined symbol beats what it is made of, and the unknown token, a character of it,
-    loses to everything (`EncodeOptimized` in SentencePiece's src/unigram_model.cc).
+    loses to everything (`EncodeOptimized` in SentencePiece's src/unigram_model.cc, 0.2.3).
     """
     normal = [
         score for score, kind in zip(scores, types, strict=True) if kind is TokenType.NORMAL
     ] or [0.0]
-    most, least = np.float32(max(normal)), np.float32(min(normal))
     found = list(scores)
     for number, (token, kind) in enumerate(zip(tokens, types, strict=True)):
         if kind is TokenType.USER_DEFINED:
-            found[number] = float(np.float32(len(token.encode())) * most) - 0.1
-    found[unknown] = float(least - np.float32(_UNKNOWN_PENALTY))
+            found[number] = float(np.float32(0.1 * (len(token.encode()) - 1)))
+    found[unknown] = float(np.float32(min(normal)) - np.float32(_UNKNOWN_PENALTY))
     return tuple(found)
 
 

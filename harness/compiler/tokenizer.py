@@ -326,14 +326,21 @@ def _flags(source: TokenizerSource) -> int:
 
 
 def _merges(source: TokenizerSource) -> npt.NDArray[np.uint32]:
+    """The merges by their tokens' ids, [n, 3].
+
+    Those that make a control token of letters are left out, which the library takes along: a
+    user's text must not become one.
+    """
     ids = {token: number for number, token in enumerate(source.tokens)}
-    merges = np.empty((len(source.merges), 3), dtype="<u4")
-    for rank, (left, right) in enumerate(source.merges):
+    merges = []
+    for left, right in source.merges:
         try:
-            merges[rank] = ids[left], ids[right], ids[left + right]
+            merge = ids[left], ids[right], ids[left + right]
         except KeyError as problem:
             raise _broken(f"the merge of {left!r} and {right!r} needs {problem}") from problem
-    return merges
+        if source.token_types[merge[2]] not in (TokenType.CONTROL, TokenType.UNKNOWN):
+            merges.append(merge)
+    return np.array(merges, dtype="<u4").reshape(-1, 3)
 
 
 def _ranks(scores: tuple[float, ...]) -> npt.NDArray[np.uint32]:

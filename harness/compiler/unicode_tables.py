@@ -51,13 +51,12 @@ def classes(splitter: str) -> npt.NDArray[np.uint32]:
     text = "".join(map(chr, points))
     found = np.zeros(len(points), dtype=np.uint8)
     if splitter == "bert":
-        bert = pre_tokenizers.BertPreTokenizer()
+        spans = list(_spans(pre_tokenizers.BertPreTokenizer(), "a".join(text)))
+        # White space is what is in no piece.
         found[:] = SPACE
-        single = _isolated(bert, text)
-        # A space between them, so that what stands alone is a piece of its own.
-        for begin, _ in _spans(bert, " ".join(text)):
-            found[begin // 2] = OTHER
-        found[single] |= ISOLATED
+        for begin, end in spans:
+            found[(begin + 1) // 2 : (end + 1) // 2] = OTHER
+        found[_isolated(spans)] |= ISOLATED
     else:
         for pattern, value in ((r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)):
             member = np.ones(len(points), dtype=bool)
@@ -66,7 +65,8 @@ def classes(splitter: str) -> npt.NDArray[np.uint32]:
                 member[begin:end] = False
             found[member] = value
         if splitter == "digits":
-            found[_isolated(pre_tokenizers.Digits(individual_digits=True), text)] |= ISOLATED
+            digits = pre_tokenizers.Digits(individual_digits=True)
+            found[_isolated(_spans(digits, "a".join(text)))] |= ISOLATED
     first = np.flatnonzero(np.diff(found, prepend=255))
     # Surrogates are no characters; a run that would cross them goes on behind them.
     return points[first] << np.uint32(8) | found[first].astype(np.uint32)
@@ -160,15 +160,13 @@ def _points() -> npt.NDArray[np.uint32]:
     return np.array([*range(0xD800), *range(0xE000, 0x110000)], dtype=np.uint32)
 
 
-def _isolated(splitter: Any, text: str) -> npt.NDArray[np.intp]:
-    # Letters between them, because what stands between two isolated ones is alone as well.
+def _isolated(spans: Iterable[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Which of the characters that stand between letters are pieces of their own.
+
+    Letters between them, because what stands between two isolated ones is alone as well.
+    """
     return np.array(
-        [
-            begin // 2
-            for begin, end in _spans(splitter, "a".join(text))
-            if end - begin == 1 and begin % 2 == 0
-        ],
-        dtype=np.intp,
+        [begin // 2 for begin, end in spans if end - begin == 1 and begin % 2 == 0], dtype=np.intp
     )
 
 

@@ -49,6 +49,18 @@ public final class KotlinCases {
                 return ids(tokenizer.encode(MarkedText.Companion.plain(text(words[1]))));
             case "markup":
                 return ids(tokenizer.encode(MarkedText.Companion.markup(text(words[1]))));
+            case "all": {
+                StringBuilder line = new StringBuilder("all");
+                for (int at = 1; at < words.length; at++) {
+                    int[] found = tokenizer.encode(MarkedText.Companion.plain(text(words[at])));
+                    line.append(' ');
+                    for (int id : found) line.append(id).append(',');
+                    line.append(':').append(hex(tokenizer.decode(found, false)));
+                }
+                return line.toString();
+            }
+            case "rest":
+                return ids(tokenizer.encode(MarkedText.Companion.markup(text(words[1])).drop(Integer.parseInt(words[2]))));
             case "decode":
                 return hex(tokenizer.decode(numbers(words), false));
             case "stream": {
@@ -103,7 +115,11 @@ public final class KotlinCases {
 
     private static String hex(String text) {
         StringBuilder result = new StringBuilder(4 * text.length());
-        for (int at = 0; at < text.length(); at++) result.append(String.format("%04x", (int) text.charAt(at)));
+        for (int at = 0; at < text.length(); at++) {
+            for (int shift = 12; shift >= 0; shift -= 4) {
+                result.append(Character.forDigit(text.charAt(at) >> shift & 15, 16));
+            }
+        }
         return result.toString();
     }
 }

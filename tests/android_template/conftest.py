@@ -51,6 +51,20 @@ class KotlinCases:
     def encode(self, text: str, *, markup: bool = False) -> list[int]:
         return _ids(self._ask("markup" if markup else "plain", _hex(text)))
 
+    def encode_all(self, texts: Sequence[str]) -> list[tuple[list[int], str]]:
+        """The ids of each text, and the text of these ids."""
+        answers: list[tuple[list[int], str]] = []
+        for at in range(0, len(texts), 500):
+            line = self._ask("all", *map(_hex, texts[at : at + 500]))
+            for answer in line.split(" ")[1:]:
+                ids, _, text = answer.partition(":")
+                answers.append(([int(number) for number in ids.split(",")[:-1]], _text(text)))
+        return answers
+
+    def encode_rest(self, text: str, start: int) -> list[int]:
+        """The ids of what is behind `start` in a text of markup, as its continuation."""
+        return _ids(self._ask("rest", _hex(text), str(start)))
+
     def decode(self, ids: Sequence[int]) -> str:
         return _text(self._ask("decode", *map(str, ids)))
 

@@ -153,6 +153,8 @@ public class TVMTokenizer private constructor(private val data: TokenizerData, n
             throw ModelDamagedException("$name is truncated", failure)
         } catch (failure: NegativeArraySizeException) {
             throw ModelDamagedException("$name counts wrongly", failure)
+        } catch (failure: IndexOutOfBoundsException) {
+            throw ModelDamagedException("$name speaks of what it does not have", failure)
         }
 
         /** [text] with U+FFFD for each surrogate that is not one of a pair. */

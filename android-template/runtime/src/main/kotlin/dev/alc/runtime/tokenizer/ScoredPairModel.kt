@@ -81,15 +81,17 @@ internal class ScoredPairModel(private val data: TokenizerData) : TokenModel {
         private fun end(symbol: Int): Int = starts[next[symbol]]
 
         private fun add(id: Int, start: Int, end: Int, out: IntList) {
-            val left = if (id != TokenModel.NONE && data.isUnused(id)) leftParts[id] else null
+            val unused = id != TokenModel.NONE && data.isUnused(id)
+            val left = if (unused) leftParts[id] else null
             if (left != null) {
                 val middle = start + left
                 add(tokens.find(bytes, start, middle, hashes), start, middle, out)
                 add(tokens.find(bytes, middle, end, hashes), middle, end, out)
                 return
             }
-            if (id == TokenModel.NONE) unknown.add(bytes, start, end, wasUnknown, out) else out.add(id)
-            wasUnknown = id == TokenModel.NONE
+            val isUnknown = unused || id == TokenModel.NONE
+            if (isUnknown) unknown.add(bytes, start, end, wasUnknown, out) else out.add(id)
+            wasUnknown = isUnknown
         }
     }
 }

@@ -1,5 +1,7 @@
 package dev.alc.runtime.tokenizer
 
+import kotlin.math.abs
+
 /**
  * The most probable sequence of tokens (Kudo 2018), by Viterbi's algorithm: at each place the best
  * way to get there is kept, of equal ones the first that is found. Sums are rounded as the
@@ -23,14 +25,25 @@ internal class UnigramModel(private val data: TokenizerData) : TokenModel {
             starts.fill(TokenModel.NONE, 0, size + 1)
             scores[0] = 0.0
 
-            fun offer(start: Int, end: Int, id: Int, sum: Double) {
+            fun offer(start: Int, end: Int, id: Int, score: Double) {
+                val exact = score + scores[start]
+                val sum = if (data.sentencePiece) exact.toFloat().toDouble() else exact
                 if (starts[end] != TokenModel.NONE && sum <= scores[end]) return
-                scores[end] = if (data.sentencePiece) sum.toFloat().toDouble() else sum
+                scores[end] = sum
                 starts[end] = start
                 ids[end] = id
             }
             var at = 0
+            var frontier = 0
             while (at < size) {
+                // Long sums leave single precision no room for differences: SentencePiece starts
+                // again from zero.
+                val reached = scores[at]
+                if (data.sentencePiece && abs(reached) > LARGE_SUM) {
+                    for (end in at..frontier) {
+                        scores[end] = (scores[end] - reached).toFloat().toDouble()
+                    }
+                }
                 val width = Character.charCount(text.codePointAt(from + at))
                 var single = false
                 var node = 0
@@ -39,14 +52,13 @@ internal class UnigramModel(private val data: TokenizerData) : TokenModel {
                     if (node == Trie.NONE) break
                     val id = tokens.value(node)
                     if (id == Trie.NONE) continue
-                    offer(at, end, id, data.scores[id] + scores[at])
+                    offer(at, end, id, data.scores[id])
+                    frontier = maxOf(frontier, end)
                     if (end - at == width) single = true
                 }
                 if (!single) {
-                    val sum = data.scores[data.unknown] + scores[at]
-                    // SentencePiece rounds this one before it compares.
-                    val rounded = if (data.sentencePiece) sum.toFloat().toDouble() else sum
-                    offer(at, at + width, TokenModel.NONE, rounded)
+                    offer(at, at + width, TokenModel.NONE, data.scores[data.unknown])
+                    frontier = maxOf(frontier, at + width)
                 }
                 at += width
             }
@@ -88,5 +100,10 @@ internal class UnigramModel(private val data: TokenizerData) : TokenModel {
             start = end
             end = following[end]
         }
+    }
+
+    private companion object {
+        /** kScoreResetThreshold in SentencePiece's src/unigram_model.cc. */
+        const val LARGE_SUM = 100_000.0
     }
 }
