@@ -18,19 +18,21 @@ from harness.compiler.architectures.blocks import (
     Library,
     Parameters,
 )
-from harness.compiler.kernels import kv_cache
+from harness.compiler.kernels import kv_cache, rotary
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
 from harness.compiler.passes.levels import CPU, Level
+from harness.errors import UsageError
 
 
 class Graph:
     """Builds the functions of one model for one instruction set.
 
     `formats` gives the weight format of each matrix by its name, `activations` what quantized ones
-    are multiplied with; plain kernels take float32 whatever it says.
+    are multiplied with; plain kernels take float32 whatever it says. Raises `UsageError` if the
+    attention kernels do not serve the sizes of the heads.
     """
 
     def __init__(
@@ -55,6 +57,15 @@ class Graph:
             self.parameters,
             level.fuses_norms,
         )
+        for rope in {config.layer_rope(layer) for layer in range(config.num_hidden_layers)}:
+            try:
+                rotary.check(self.library.heads, rope.frequencies(config.head_dim))
+            except ValueError as problem:
+                raise UsageError(
+                    "the attention kernels do not serve this model",
+                    cause=str(problem),
+                    remedy="harness models list",
+                ) from problem
 
     def module(self, prefill_chunk: int) -> IRModule:
         """All functions; at most `prefill_chunk` tokens go through one call."""
