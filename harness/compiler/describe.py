@@ -29,10 +29,17 @@ def kv_cache_facts(config: DecoderConfig, dtype: str) -> dict[str, object]:
     }
 
 
-def target_stamp(abi: Abi) -> dict[str, object]:
-    """What a library for this ABI was built for; loaders refuse a CPU without these features."""
+def target_stamp(abi: Abi, backend: str) -> dict[str, object]:
+    """What a library for this ABI was built for.
+
+    Loaders refuse a backend that they do not have and a CPU without these features.
+    """
     isa = Isa.of(abi)
-    return {"triple": isa.target()["mtriple"], "cpu_features": list(isa.cpu_features)}
+    return {
+        "triple": isa.target()["mtriple"],
+        "cpu_features": list(isa.cpu_features),
+        "backend": backend,
+    }
 
 
 def package_facts(
@@ -67,7 +74,7 @@ def package_facts(
             "harness": harness.__version__,
             "source_sha256": source_sha256,
             "options": {**options.weights, **options.code, "context": context},
-            "targets": {abi.value: target_stamp(abi) for abi in abis},
+            "targets": {abi.value: target_stamp(abi, options.backend) for abi in abis},
         },
         "vocab_size": config.vocab_size,
         "context_window": context,

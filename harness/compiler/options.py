@@ -118,6 +118,12 @@ class CompileOptions:
                     cause=f"known: {names}",
                     remedy=f"--{flag} {known[-1]}",
                 )
+        if self.backend == "opencl" and self.opt_level != OPT_LEVELS[-1]:
+            raise UsageError(
+                f"optimisation level {self.opt_level} does not go with OpenCL",
+                cause="the levels are of the CPU's kernels",
+                remedy=f"--backend opencl --opt-level {OPT_LEVELS[-1]}",
+            )
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compiler.package import read_package
+from harness.compiler.package import Package, read_package
+from harness.errors import MissingTool
 from harness.types import Abi
 
 Array = npt.NDArray[np.float32]
@@ -75,6 +76,26 @@ def _resident_bytes() -> int:
     raise OSError("/proc/self/smaps_rollup has no Rss")
 
 
+def _device(package: Package) -> Any:
+    """Where a package's library for this host computes.
+
+    Raises `MissingTool` if it is a GPU and the installed TVM cannot run one.
+    """
+    import tvm
+
+    backend = package.facts["stamp"]["targets"][Abi.X86_64].get("backend", "cpu")
+    if backend == "cpu":
+        return tvm.cpu()
+    device = tvm.device(backend, 0)
+    if not device.exist:
+        raise MissingTool(
+            f"{package.facts['name']} does not run here: it was compiled for {backend}",
+            cause=f"the installed TVM has no runtime for {backend}, or there is no such device",
+            remedy="harness compile MODEL --backend cpu",
+        )
+    return device
+
+
 class Session:
     """A loaded package with one sequence. Only for the process that the package runs in."""
 
@@ -87,7 +108,8 @@ class Session:
         self._tvm = tvm
         tvm.get_global_func("runtime.config_threadpool")(1, threads)
         library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
-        self._vm = relax.VirtualMachine(library, tvm.cpu())
+        self._device = _device(found)
+        self._vm = relax.VirtualMachine(library, self._device)
         self.metadata = json.loads(str(self._vm["_metadata"]()))
         self._params = self._load(found.path)
         self._chunk = int(self.facts["prefill_chunk"])
@@ -112,13 +134,19 @@ class Session:
                 begin = record["byteOffset"]
                 raw = mapped[begin : begin + record["nbytes"]]
                 values = raw.view(record["dtype"]).reshape(record["shape"])
-                tensors[record["name"]] = self._tvm.runtime.from_dlpack(values)
+                tensors[record["name"]] = self._placed(values)
         return [tensors[name] for name in document["metadata"]["params"]]
+
+    def _placed(self, values: npt.NDArray[Any]) -> Any:
+        """The values where the library computes: as they lie in memory, or copied to a GPU's."""
+        if self._device == self._tvm.cpu():
+            return self._tvm.runtime.from_dlpack(values)
+        return self._tvm.runtime.tensor(values, self._device)
 
     def forward(self, function: str, tokens: Sequence[int]) -> Array:
         """Append `tokens` by `prefill`, `decode` or `batch_verify`; its logits [m, vocab]."""
         tvm = self._tvm
-        ids = tvm.runtime.tensor(np.asarray(tokens, np.int32))
+        ids = tvm.runtime.tensor(np.asarray(tokens, np.int32), self._device)
         shape = tvm.runtime.ShapeTuple
         embeds = self._vm["embed"](ids, self._params)
         embeds = self._reshape(embeds, shape([1, *embeds.shape]))

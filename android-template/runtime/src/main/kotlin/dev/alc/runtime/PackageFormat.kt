@@ -38,11 +38,15 @@ internal class BuildStamp(
     val targets: Map<String, CompiledTarget>,
 )
 
+/** The backend whose kernels run on the processor itself. */
+internal const val CPU_BACKEND = "cpu"
+
 /** One ABI that the package has code for. */
 @Serializable
 internal class CompiledTarget(
     val triple: String,
     @SerialName("cpu_features") val cpuFeatures: List<String>,
+    val backend: String = CPU_BACKEND,
 )
 
 @Serializable

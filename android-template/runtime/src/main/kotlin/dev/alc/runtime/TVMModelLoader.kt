@@ -119,6 +119,9 @@ public class TVMModelLoader(
             val known = stamp.targets.keys.joinToString()
             val target = stamp.targets[runtime.abi]
                 ?: refuse("it has code for $known, not ${runtime.abi}")
+            if (target.backend != CPU_BACKEND) {
+                refuse("compiled for ${target.backend}, this runtime computes on the CPU")
+            }
             val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
             if (missing.isNotEmpty()) {
                 refuse("its code needs ${missing.joinToString()}, which this processor lacks")

@@ -108,6 +108,14 @@ class TVMModelLoaderTest {
     }
 
     @Test
+    fun `kernels for a GPU are refused by the name of their backend`() {
+        val folder = TestFiles.altered {
+            it.replace(Regex("\"backend\": *\"cpu\""), "\"backend\": \"opencl\"")
+        }
+        refused<ModelIncompatibleException>("compiled for opencl", folder)
+    }
+
+    @Test
     fun `another layout, schema or quantization is refused`() {
         refused<ModelIncompatibleException>(
             "layout",
