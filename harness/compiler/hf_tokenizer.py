@@ -287,7 +287,7 @@ class _Reader:
             kind,
             tokens,
             unknown,
-            merges=tuple(self._merges(model)),
+            merges=tuple(self._merges(model, set(tokens))),
             byte_fallback=fallback,
             fuse_unknown=model.get("fuse_unk") is True,
             ignore_merges=model.get("ignore_merges") is True,
@@ -373,22 +373,28 @@ class _Reader:
             tokens[number] = token
         # Added tokens may fill what the model's vocabulary leaves out.
         for added in self._entries():
+            known = vocabulary.get(added.content, added.id)
+            if known != added.id:
+                self._break(f"the token {added.content!r} is {known} and {added.id} at once")
             tokens.setdefault(added.id, added.content)
         for number in range(len(tokens)):
             if number not in tokens:
                 self._break(f"there is no token {number}, but one {max(tokens)}")
         return tuple(tokens[number] for number in range(len(tokens)))
 
-    def _merges(self, model: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def _merges(self, model: dict[str, Any], known: set[str]) -> Iterator[tuple[str, str]]:
         for merge in self._get(model, "merges", list):
             match merge:
                 case [str(left), str(right)]:
-                    yield left, right
+                    pass
                 case str() if merge.count(" ") == 1:
                     left, right = merge.split(" ")
-                    yield left, right
                 case _:
                     self._break(f"the merge {merge!r} has no two parts")
+            for part in (left, right, left + right):
+                if part not in known:
+                    self._break(f"the merge {merge!r} needs the token {part!r}")
+            yield left, right
 
     def _unknown(self, model: dict[str, Any], tokens: tuple[str, ...]) -> int | None:
         name = model.get("unk_token")

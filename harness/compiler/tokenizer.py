@@ -48,6 +48,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -287,7 +288,8 @@ def _check(source: TokenizerSource) -> None:
     if source.pre not in SPLITTERS:
         raise _unsupported(f"it splits text as {source.pre}", " and ".join(sorted(SPLITTERS)))
     if len(set(source.tokens)) != len(source.tokens):
-        raise _broken("two of its tokens are equal")
+        twice, _ = Counter(source.tokens).most_common(1)[0]
+        raise _broken(f"the token {twice!r} has two ids")
     if not source.tokens:
         raise _broken("it has no tokens")
     for step in source.normalizer:
