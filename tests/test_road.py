@@ -132,6 +132,23 @@ def test_an_old_run_can_be_reported_again(workspace: Workspace, x86: dict[str, A
     assert again["prompts"] == x86["prompts"]
 
 
+def test_a_package_gives_the_logits_of_transformers_in_the_app(
+    workspace: Workspace, x86: dict[str, Any]
+) -> None:
+    golden = CHECKOUT / "tests/goldens/gemma3-window"
+    target = str(workspace.folder / "gemma3")
+    words = ["--abi", "x86_64", "--quant", "q0f32", "-o", target]
+    compiled = workspace.harness("compile", str(golden), *words)
+    assert compiled.returncode == 0, compiled.stderr
+    shown = json.loads(workspace.harness("devices", "--json").stdout)
+    words = ["--golden", str(golden / "golden.npz"), "-s", shown["devices"][0]["serial"]]
+    verified = document(workspace.harness("verify", target, *words, "--json"))
+    assert "virtual phone" in verified["where"]
+    assert len(verified["ways"]) == 4 and verified["problems"] == []
+    assert all(figures["max_abs"] < 2e-3 for figures in verified["ways"].values())
+    assert verified["ways"]["greedy"]["greedy_match"] == 1.0
+
+
 def test_two_runs_at_once_on_one_phone_both_end_well(
     workspace: Workspace, x86: dict[str, Any]
 ) -> None:
