@@ -62,7 +62,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a GGUF file, or a Hugging Face folder (or its config.json).
+    """Open a GGUF file, a Hugging Face folder or one that MLC compiled (or its configuration).
 
     Raises `StageFailed` for files that are damaged, lack something or contradict each other,
     `UsageError` for what is no checkpoint, and for a family or a feature that the compiler does
@@ -71,9 +71,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     # The readers need the types above.
     from harness.compiler.gguf_checkpoint import open_gguf_checkpoint
     from harness.compiler.hf_checkpoint import open_hf_checkpoint
+    from harness.compiler.mlc_checkpoint import open_mlc_checkpoint
 
     try:
-        if path.name == needed_files.CONFIG and path.is_file():
+        if path.name in (needed_files.CONFIG, needed_files.MLC_CONFIG) and path.is_file():
             path = path.parent
         if not path.is_dir():
             _refuse_other_file(path)
@@ -85,14 +86,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
             cause=problem.strerror or str(problem),
             remedy=f"ls -l {path}",
         ) from problem
+    if needed_files.MLC_CONFIG in names:
+        return open_mlc_checkpoint(path)
     if needed_files.CONFIG in names:
         return open_hf_checkpoint(path)
-    if needed_files.MLC_CONFIG in names:
-        raise UsageError(
-            f"{path.name} is a folder that MLC compiled",
-            cause="weights are taken from GGUF files and Hugging Face folders",
-            remedy="give the checkpoint that it was compiled from",
-        )
     return open_gguf_checkpoint(path / names[0])
 
 

@@ -174,13 +174,6 @@ def test_what_is_not_there_or_holds_nothing_is_one_clear_error(tmp_path: Path) -
         open_checkpoint(tmp_path)
 
 
-def test_a_folder_that_mlc_compiled_is_refused_by_name(tmp_path: Path) -> None:
-    for name in ("mlc-chat-config.json", "tensor-cache.json", "params_shard_0.bin"):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(UsageError, match="MLC compiled"):
-        open_checkpoint(tmp_path)
-
-
 def test_thousands_of_damaged_gguf_files_give_no_more_than_a_harness_error(
     tiny_gguf: Path, fuzz: Callable[..., int]
 ) -> None:

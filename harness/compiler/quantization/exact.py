@@ -1,4 +1,4 @@
-"""The checkpoint's own values: GGUF's block types without loss, and unquantized weights.
+"""The checkpoint's own values: block types and formats without loss, and unquantized weights.
 
 Block layouts: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h
 (`block_q4_0`, `block_q4_1`, `block_q8_0`).
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.compiler.checkpoint import CheckpointTensor
+from harness.compiler.format_rows import format_of, from_rows
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat, nibbles_to_words
 from harness.errors import UsageError
@@ -31,7 +32,8 @@ _FORMS = {
 
 def forms(kind: str) -> tuple[WeightFormat, ...]:
     """The formats that hold a stored type's values without loss, the smallest first."""
-    return _FORMS.get(kind, ())
+    fmt = format_of(kind)
+    return (fmt,) if fmt is not None else _FORMS.get(kind, ())
 
 
 def choose(tensors: Sequence[CheckpointTensor]) -> WeightFormat:
@@ -43,7 +45,9 @@ def choose(tensors: Sequence[CheckpointTensor]) -> WeightFormat:
 
 
 def convert(tensor: CheckpointTensor, fmt: WeightFormat) -> Plain:
-    """The plain tensors of a tensor of GGUF's Q4_0, Q4_1 or Q8_0 in one of its `forms`."""
+    """The plain tensors of a tensor that is quantized already, in one of its `forms`."""
+    if format_of(tensor.kind) == fmt:
+        return from_rows(fmt, tensor.stored(), tensor.shape[1])
     if tensor.kind == "Q8_0":
         return _decode_q8_0(tensor)
     scales, minima, nibbles = _decode_q4(tensor)
