@@ -145,7 +145,9 @@ class Prepend(Step):
         return struct.pack("<I", self.rules) + self.text.encode()
 
     def to_hugging_face(self) -> list[dict[str, Any]]:
-        return [{"type": "Prepend", "prepend": self.text}]
+        # Which text is the first one only a pre-tokenizer is told.
+        first_only = self.rules & PrependRule.FIRST_ONLY
+        return [] if first_only else [{"type": "Prepend", "prepend": self.text}]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ import numpy.typing as npt
 from harness import files
 from harness.compiler import unicode_tables
 from harness.compiler.hf_tokenizer import BYTE_TOKEN, PATTERNS
-from harness.compiler.normalization import SPACE, PrecompiledMap, Prepend
+from harness.compiler.normalization import SPACE, PrecompiledMap, Prepend, PrependRule
 from harness.compiler.tokenizer_source import TokenizerModel, TokenizerSource, TokenType
 from harness.errors import StageFailed, UsageError
 
@@ -240,15 +240,25 @@ def _normalizer(source: TokenizerSource) -> dict[str, Any] | None:
 
 def _pre_tokenizer(source: TokenizerSource) -> dict[str, Any] | None:
     if source.model is not TokenizerModel.BYTE_BPE:
-        return None
+        first = [
+            {
+                "type": "Metaspace",
+                "replacement": step.text,
+                "prepend_scheme": "first",
+                "split": False,
+            }
+            for step in source.normalizer
+            if isinstance(step, Prepend) and step.rules & PrependRule.FIRST_ONLY
+        ]
+        return first[0] if first else None
     byte_level: dict[str, Any] = {"type": "ByteLevel", **_BYTE_LEVEL}
-    first: list[dict[str, Any]] = []
+    before: list[dict[str, Any]] = []
     if source.pre == "smollm":
-        first = [{"type": "Digits", "individual_digits": True}]
+        before = [{"type": "Digits", "individual_digits": True}]
     elif source.pre != "gpt-2":
         byte_level["use_regex"] = False
         pattern = next(pattern for pattern, name in PATTERNS.items() if name == source.pre)
-        first = [
+        before = [
             {
                 "type": "Split",
                 "pattern": {"Regex": pattern},
@@ -256,7 +266,7 @@ def _pre_tokenizer(source: TokenizerSource) -> dict[str, Any] | None:
                 "invert": False,
             }
         ]
-    return {"type": "Sequence", "pretokenizers": [*first, byte_level]}
+    return {"type": "Sequence", "pretokenizers": [*before, byte_level]}
 
 
 def _decoder(source: TokenizerSource) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer
 from harness.compiler.gguf_file import GgufFile
 from harness.compiler.gguf_tokenizer import read_tokenizer
 from harness.compiler.hf_tokenizer import PATTERNS, read_tokenizer_folder
+from harness.compiler.normalization import SPACE
 from harness.compiler.sentencepiece_model import read_sentencepiece
 from harness.compiler.tokenizer import to_alc, to_hugging_face, visible_bytes
 from harness.compiler.tokenizer_source import TokenizerModel, TokenType
@@ -146,6 +148,37 @@ def test_the_library_reads_what_is_written_for_a_sentencepiece_model() -> None:
     reader.encode_special_tokens = True
     golden = json.loads((GOLDEN.parent / "llama-a/texts.json").read_text(encoding="utf-8"))
     assert [reader.encode(text).ids for text, _ in golden] == [ids for _, ids in golden]
+
+
+@pytest.mark.parametrize(
+    ("legacy", "tokens"),
+    [
+        (True, [SPACE, "t", "he", "<s>", SPACE, "t", "he"]),
+        (False, [SPACE, "t", "he", "<s>", "t", "he"]),
+    ],
+)
+def test_a_legacy_tokenizer_puts_a_space_behind_special_tokens_too(
+    tmp_path: Path, legacy: bool, tokens: list[str]
+) -> None:
+    vocabulary = ["<unk>", "<s>", SPACE, "t", "h", "e", "he"]
+    spec = b"".join(_field(1, _piece(piece, number)) for number, piece in enumerate(vocabulary))
+    # Of the trainer's and the normalizer's settings only that it is BPE, without extra rules.
+    spec += _field(2, b"\x18\x02") + _field(3, b"\x20\x00")
+    (tmp_path / "tokenizer.model").write_bytes(spec)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"legacy": legacy}))
+    source = read_tokenizer_folder(tmp_path)
+    reader = Tokenizer.from_str(json.dumps(to_hugging_face(source)))
+    assert reader.encode("the<s>the").tokens == tokens
+
+
+def _piece(text: str, number: int) -> bytes:
+    kind = {"<unk>": 2, "<s>": 3}.get(text, 1)
+    return _field(1, text.encode()) + b"\x15" + struct.pack("<f", -number) + bytes((0x18, kind))
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A field of a protocol buffer with at most 127 bytes."""
+    return bytes((number << 3 | 2, len(data))) + data
 
 
 def _gguf(model: str) -> GgufFile:
