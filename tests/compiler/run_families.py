@@ -2,8 +2,9 @@
 
     python run_families.py FOLDER < cases.json
 
-A case has a `name`, a `checkpoint`, a `quantization`, `activations`, and what to run: `tokens`,
-`chunks`, `steps` (tokens after those, one at a time). FOLDER/<name>.npz gets each way's logits.
+A case has a `name`, a `checkpoint`, a `quantization`, `activations`, an `opt_level` if it is not 3,
+and what to run: `tokens`, `chunks`, `steps` (tokens after those, one at a time).
+FOLDER/<name>.npz gets each way's logits.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Model:
             abi=Abi.X86_64,
             prefill_chunk=CHUNK,
             activations=case["activations"],
+            opt_level=case.get("opt_level", 3),
             path=path,
         )
         self.vm = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
