@@ -152,6 +152,8 @@ def closing_line(shown: str, facts: Mapping[str, Any], budget: int | None) -> st
         kl = quality["mean_kl"]
         parts.append(f"perplexity {change:+.1f} % (KL {kl:.2g}) against the checkpoint")
     memory = facts["memory"]
+    if memory is None:
+        return "   ".join([*parts, "no library: MLC's tools compile their own"])
     needed = f"{memory['total'] / MIB:.0f} MiB"
     verdict = f"needs {needed}" if budget is None else f"fits {budget} MiB"
     parts.append(f"{verdict} at context {memory['context']}")

@@ -50,7 +50,7 @@ def package_facts(
     model: Mapping[str, Any],
     options: CompileOptions,
     context: int,
-    footprint: Footprint,
+    footprint: Footprint | None,
     abis: Sequence[Abi],
     source_sha256: str,
     quality: Mapping[str, object] | None,
@@ -58,7 +58,7 @@ def package_facts(
     """Everything in `package.json` but its schema and its files.
 
     `model` is what the task `weights` returned; `model_code` is the recipe's word for family,
-    generation and size, if it has one.
+    generation and size, if it has one; `footprint` is None without a library.
     """
     config = DecoderConfig.from_json(model["config"])
     parameters = parameter_count(config)
@@ -68,7 +68,7 @@ def package_facts(
         "model_code": model_code or names.model_code(name, config, parameters),
         "architecture": model["architecture"],
         "quantization": options.quantization,
-        "layout": LAYOUT,
+        "layout": LAYOUT if options.layout == "packed" else options.layout,
         "stamp": {
             "tvm": tvm_version(),
             "harness": harness.__version__,
@@ -84,7 +84,7 @@ def package_facts(
         "parameters": parameters,
         "weights_bytes": model["weights_bytes"],
         "bits_per_weight": round(model["weights_bytes"] * 8 / parameters, 3),
-        "memory": footprint.document(context),
+        "memory": None if footprint is None else footprint.document(context),
         "quality": quality,
     }
 

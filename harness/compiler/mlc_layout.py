@@ -22,6 +22,7 @@ from harness.compiler.architectures.decoder import Decoder
 from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.conv_template import Conversation
 from harness.compiler.hf_tokenizer import read_tokenizer_folder
+from harness.compiler.json_object import read_json_object
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.mlc_config import model_config
@@ -32,7 +33,6 @@ from harness.compiler.tensor_cache import read_tensor_cache, write_tensor_cache
 from harness.compiler.tokenizer_source import TokenizerSource
 from harness.errors import UsageError
 
-LAYOUT = "mlc"
 _TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 Progress = Callable[[float, float, str], None]
@@ -59,15 +59,10 @@ def write(
     formats = {item: WeightFormat.parse(text) for item, text in model["formats"].items()}
     known = _form(quantization, formats)
     tokenizer = read_tokenizer_folder(packed)
+    active = min(len(tokenizer.tokens), config.vocab_size)
     described = {
-        **_chat_config(
-            model,
-            known,
-            config,
-            context,
-            prefill_chunk,
-            min(len(tokenizer.tokens), config.vocab_size),
-        ),
+        **_chat_config(model, known, config, context, prefill_chunk, active),
+        "tokenizer_info": _tokenizer_info(read_json_object(packed / _TOKENIZER)),
         "conv_template": _conversation(name, model, tokenizer).document(name),
     }
     folder.mkdir()
@@ -123,6 +118,27 @@ def _tokenizer_config(model: Mapping[str, Any], tokenizer: TokenizerSource) -> d
         **_special_tokens(model, tokenizer),
         **({} if template is None else {"chat_template": template}),
     }
+
+
+def _tokenizer_info(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What MLC finds in a `tokenizer.json`: cpp/tokenizers/tokenizers.cc, DetectTokenizerInfo."""
+    decoders = _steps(document.get("decoder"), "decoders")
+    methods = {"ByteLevel": "byte_level", "ByteFallback": "byte_fallback"}
+    found = [methods[step["type"]] for step in decoders if step.get("type") in methods]
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return {
+        "token_postproc_method": found[-1] if found else "byte_fallback",
+        "prepend_space_in_encode": {"type": "Prepend", "prepend": "\u2581"}
+        in _steps(document.get("normalizer"), "normalizers"),
+        "strip_space_in_decode": strip in decoders,
+    }
+
+
+def _steps(part: Any, name: str) -> list[Mapping[str, Any]]:
+    """A part of a tokenizer, which may be a sequence of steps."""
+    if not part:
+        return []
+    return list(part[name]) if part.get("type") == "Sequence" else [part]
 
 
 def _chat_config(

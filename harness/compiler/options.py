@@ -16,7 +16,7 @@ ACTIVATIONS = ("int8", "float")
 EMBEDDINGS = ("as-weights", "q8", "f16")
 OPT_LEVELS = (0, 1, 2, 3)
 BACKENDS = ("cpu", "opencl")
-LAYOUTS = ("packed",)
+LAYOUTS = ("packed", "mlc")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,12 @@ class CompileOptions:
         }
 
     def _check(self) -> None:
+        if self.layout == "mlc" and self.memory_budget is not None:
+            raise UsageError(
+                "--memory-budget cannot be held in MLC's layout",
+                cause="such a package has no library, whose memory could be predicted",
+                remedy=f"--layout packed --memory-budget {self.memory_budget}",
+            )
         for name, known in (
             ("group_size", (None, *GROUP_SIZES)),
             ("activations", ACTIVATIONS),

@@ -35,7 +35,7 @@ _PACKAGES = ("apache-tvm", "apache-tvm-ffi", "gguf", "numpy", "ziglang")
 def compile_model(
     recipe: Recipe, options: CompileOptions, abis: Sequence[Abi], workspace: Path
 ) -> ModelPackage:
-    """The model package of a recipe with a library for each of `abis`.
+    """The model package of a recipe with a library for each of `abis`; in MLC's layout, without.
 
     Whatever was made before from the same inputs is used again. Raises `UsageError` for an unknown
     quantization or architecture, a checkpoint that is not there, or a context that the model or
@@ -45,6 +45,8 @@ def compile_model(
     code = _code_hash()
     weights = _weights(recipe, options, workspace, code)
     _check_context(recipe, options, weights)
+    if options.layout == "mlc":
+        return _for_mlc(recipe, options, weights, workspace, code)
     libraries = {abi: _library(options, abi, weights, workspace, code) for abi in sorted(set(abis))}
     footprint = _footprint(options, weights, libraries)
     context = _context(options, footprint)
@@ -87,6 +89,59 @@ def compile_model(
         console.unchanged(STAGE, f"{recipe.name} {options.quantization} for {names} is compiled")
     return ModelPackage(
         made.path / "package", made.key, recipe.name, options.quantization, tuple(libraries), size
+    )
+
+
+def _for_mlc(
+    recipe: Recipe, options: CompileOptions, weights: Artifact, workspace: Path, code: str
+) -> ModelPackage:
+    """The same weights as MLC's own tools read them; those compile a library themselves."""
+    inputs = {
+        "name": recipe.name,
+        "title": recipe.title,
+        "model_code": recipe.code,
+        "context": options.context,
+        "prefill_chunk": options.prefill_chunk,
+        "weights": weights.key,
+    }
+
+    def build(folder: Path) -> Mapping[str, object]:
+        from harness.compiler import describe, mlc_layout, package
+
+        target, model = folder / "package", weights.manifest["facts"]
+        with console.step(STAGE, f"{recipe.name} in MLC's layout") as step:
+            size = mlc_layout.write(
+                target,
+                weights.path,
+                model,
+                name=recipe.name,
+                quantization=options.quantization,
+                context=options.context,
+                prefill_chunk=options.prefill_chunk,
+                progress=step.progress,
+            )
+            step.done(f"weights in MLC's layout, {console.size(size)}")
+        facts = describe.package_facts(
+            name=recipe.name,
+            title=recipe.title,
+            model_code=recipe.code,
+            model={**model, "weights_bytes": size},
+            options=options,
+            context=options.context,
+            footprint=None,
+            abis=(),
+            source_sha256=code,
+            quality=model["quality"],
+        )
+        package.write_package_json(target, facts)
+        return {"weights_bytes": size}
+
+    made = artifacts.produce(workspace, "compile-mlc", inputs, build)
+    if not made.fresh:
+        console.unchanged(STAGE, f"{recipe.name} {options.quantization} is in MLC's layout")
+    size = int(made.manifest["facts"]["weights_bytes"])
+    return ModelPackage(
+        made.path / "package", made.key, recipe.name, options.quantization, (), size
     )
 
 

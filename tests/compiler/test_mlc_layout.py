@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness import recipes
 from harness.compiler import mlc_layout, package, quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import SUFFIX, Matrix
@@ -20,9 +21,11 @@ from harness.compiler.hf_checkpoint import read_model
 from harness.compiler.kernels import layout
 from harness.compiler.mlc_checkpoint import open_mlc_checkpoint
 from harness.compiler.mlc_forms import FORMS
+from harness.compiler.options import CompileOptions
 from harness.compiler.tensor_cache import read_tensor_cache
 from harness.compiler.tokenizer import write_tokenizer
 from harness.errors import UsageError
+from harness.stages.compile import compile_model
 
 TEMPLATES = Path(__file__).parents[1] / "chat_templates"
 MLC_QUANTIZATIONS = sorted(quantization.QUANTIZATIONS.keys() & FORMS.keys())
@@ -217,6 +220,11 @@ def test_the_folder_has_what_mlcs_reader_wants_and_nothing_of_ours(
     assert config["conv_template"]["roles"]["user"] == "<|im_start|>user"
     assert config["conv_template"]["stop_token_ids"] == [2]
     assert config["eos_token_id"] == [2]
+    assert config["tokenizer_info"] == {
+        "token_postproc_method": "byte_level",
+        "prepend_space_in_encode": False,
+        "strip_space_in_decode": False,
+    }
     assert open_checkpoint(folder).tokenizer.chat_template == model("qwen3").tokenizer.chat_template
 
 
@@ -273,3 +281,30 @@ def test_a_template_that_cannot_be_expressed_is_refused_by_name(
     other = replace(source, tokenizer=replace(source.tokenizer, chat_template=trimming))
     with pytest.raises(UsageError, match="the chat template of tiny"):
         write_mlc(other, "q4f16_1", tmp_path)
+
+
+def test_compile_makes_a_package_for_mlc_that_is_a_source_again(workspace: Path) -> None:
+    golden = Path(__file__).parents[1] / "goldens" / "gemma-a"
+    recipe = recipes.find(str(golden), workspace)
+    flags = {"layout": "mlc", "quantization": "q4bf16_0", "context": 64, "prefill_chunk": 32}
+    made = compile_model(recipe, CompileOptions.of(recipe, flags), (), workspace)
+    found = package.read_package(made.path, verify=True)
+    assert (found.facts["layout"], found.abis, found.facts["memory"]) == ("mlc", (), None)
+    assert not (made.path / "lib").exists()
+    source, back = open_checkpoint(golden), open_checkpoint(made.path)
+    assert back.config == replace(source.config, context_window=64)
+    assert back.tokenizer.tokens == source.tokenizer.tokens
+    assert back.tokenizer.eos_token_id == source.tokenizer.eos_token_id
+    info = described(made.path)["tokenizer_info"]
+    assert info["token_postproc_method"] == "byte_fallback"
+    for name, tensor in back.tensors.items():
+        difference = np.abs(tensor.values() - source.tensors[name].values())
+        assert difference.mean() < 0.1 * np.abs(source.tensors[name].values()).mean() + 1e-3
+    again = compile_model(recipe, CompileOptions.of(recipe, flags), (), workspace)
+    assert again.path == made.path
+
+
+def test_a_memory_budget_is_nothing_without_a_library(workspace: Path) -> None:
+    recipe = recipes.find("smollm2-135m-instruct", workspace)
+    with pytest.raises(UsageError, match="--memory-budget"):
+        CompileOptions.of(recipe, {"layout": "mlc", "memory_budget": 100})
