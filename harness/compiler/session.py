@@ -107,8 +107,8 @@ class Session:
         self.facts = found.facts
         self._tvm = tvm
         tvm.get_global_func("runtime.config_threadpool")(1, threads)
-        library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
         self._device = _device(found)
+        library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
         self._vm = relax.VirtualMachine(library, self._device)
         self.metadata = json.loads(str(self._vm["_metadata"]()))
         self._params = self._load(found.path)

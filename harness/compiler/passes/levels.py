@@ -47,11 +47,13 @@ OPENCL = Level(Items.GPU, gpu_schedules, reuses_views=True)
 def target(isa: Isa, backend: str, device: str | None = None) -> Any:
     """TVM's target for a backend, with `isa` as the host's.
 
-    For "opencl", `device` may be "adreno" or "mali". What no device is named for serves both:
-    work groups are as small as every one of them takes, and no kernel uses textures.
+    For "opencl", `device` may be "adreno" or "mali". What no device is named for serves both: a
+    work group has at most 256 items, and no kernel uses textures.
     """
     host = tvm.target.Target(isa.target())
     if backend == "cpu":
         return host
     named = {} if device is None else {"device": device}
-    return tvm.target.Target({"kind": "opencl", "max_num_threads": GROUP_ITEMS, **named}, host=host)
+    return tvm.target.Target(
+        {"kind": "opencl", "max_threads_per_block": GROUP_ITEMS, **named}, host=host
+    )
