@@ -98,9 +98,15 @@ def parameter_count(config: DecoderConfig) -> int:
 
 
 def mlc_chat_config(
-    model: Mapping[str, Any], options: CompileOptions, context: int
+    model: Mapping[str, Any],
+    options: CompileOptions,
+    context: int,
+    conversation: Mapping[str, Any] | None,
 ) -> dict[str, object]:
-    """MLC's description of a model, with the chat template's own source added."""
+    """MLC's description of a model, with the chat template's own source added.
+
+    `conversation` is what the template is in MLC's form, if it can be that.
+    """
     config = DecoderConfig.from_json(model["config"])
     template, tokens = model["chat_template"], model["tokens"]
     return {
@@ -139,8 +145,7 @@ def mlc_chat_config(
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "repetition_penalty": 1.0,
-        # MLC knows templates by name only: ChatML's, or "LM" for none.
-        "conv_template": "chatml" if template and "<|im_start|>" in template else "LM",
+        **({} if conversation is None else {"conv_template": conversation}),
         "tokenizer_files": ["tokenizer.json"],
         "chat_template": template,
     }

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer
 
 from harness import files
-from harness.compiler import conv_template
+from harness.compiler import chat_template, conv_template
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.decoder import Decoder
 from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.conv_template import Conversation
-from harness.compiler.hf_tokenizer import read_tokenizer_folder
 from harness.compiler.json_object import read_json_object
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
@@ -30,7 +30,6 @@ from harness.compiler.mlc_forms import FORMS, Form, Plain, parameters, to_mlc
 from harness.compiler.model_config import DecoderConfig
 from harness.compiler.needed_files import MLC_CACHES, MLC_CONFIG
 from harness.compiler.tensor_cache import read_tensor_cache, write_tensor_cache
-from harness.compiler.tokenizer_source import TokenizerSource
 from harness.errors import UsageError
 
 _TOKENIZER = "tokenizer.json"
@@ -58,12 +57,12 @@ def write(
     config = DecoderConfig.from_json(model["config"])
     formats = {item: WeightFormat.parse(text) for item, text in model["formats"].items()}
     known = _form(quantization, formats)
-    tokenizer = read_tokenizer_folder(packed)
-    active = min(len(tokenizer.tokens), config.vocab_size)
+    tokenizer = Tokenizer.from_file(str(packed / _TOKENIZER))
+    active = min(tokenizer.get_vocab_size(), config.vocab_size)
     described = {
         **_chat_config(model, known, config, context, prefill_chunk, active),
         "tokenizer_info": _tokenizer_info(read_json_object(packed / _TOKENIZER)),
-        "conv_template": _conversation(name, model, tokenizer).document(name),
+        "conv_template": conversation(name, packed, model),
     }
     folder.mkdir()
     tensors = _tensors(decoder(config), FORMS[known], packed, progress)
@@ -90,32 +89,30 @@ def _form(quantization: str, formats: Mapping[str, WeightFormat]) -> str:
     )
 
 
-def _conversation(name: str, model: Mapping[str, Any], tokenizer: TokenizerSource) -> Conversation:
-    ends = {number: tokenizer.tokens[number] for number in model["tokens"]["eos"]}
-    if model["chat_template"] is None:
+def conversation(name: str, packed: Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The `conv_template` of the model `name`, whose tokenizer and template lie in `packed`.
+
+    Raises `UsageError` if no Conversation says what the chat template says.
+    """
+    numbers, template = model["tokens"]["eos"], model["chat_template"]
+    if template is None:
         # Messages as they are: MLC calls that LM.
-        return Conversation(stop_token_ids=tuple(ends))
-    tokens = _special_tokens(model, tokenizer)
-    return conv_template.express(name, model["chat_template"], tokens, ends)
+        return Conversation(stop_token_ids=tuple(numbers)).document("LM")
+    tokenizer = Tokenizer.from_file(str(packed / _TOKENIZER))
+    ends = {number: str(tokenizer.id_to_token(number)) for number in numbers}
+    compiled = read_json_object(packed / chat_template.FILE)
+    tokens = {key: text for key, text in compiled.items() if key.endswith("_token")}
+    return conv_template.express(name, template, tokens, ends).document(name)
 
 
-def _special_tokens(model: Mapping[str, Any], tokenizer: TokenizerSource) -> dict[str, str]:
-    ends = model["tokens"]["eos"]
-    numbers = {
-        "bos_token": model["tokens"]["bos"],
-        "eos_token": ends[0] if ends else None,
-        "unk_token": tokenizer.unknown_token_id,
-        "pad_token": model["tokens"]["padding"],
-    }
-    return {key: tokenizer.tokens[one] for key, one in numbers.items() if one is not None}
-
-
-def _tokenizer_config(model: Mapping[str, Any], tokenizer: TokenizerSource) -> dict[str, Any]:
+def _tokenizer_config(model: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
     """What transformers reads beside `tokenizer.json`."""
-    template = model["chat_template"]
+    numbers, template = model["tokens"], model["chat_template"]
+    named = {"bos": numbers["bos"], "eos": next(iter(numbers["eos"]), None)}
+    named["pad"] = numbers["padding"]
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **_special_tokens(model, tokenizer),
+        **{f"{k}_token": tokenizer.id_to_token(n) for k, n in named.items() if n is not None},
         **({} if template is None else {"chat_template": template}),
     }
 

@@ -60,12 +60,16 @@ def compile_model(
     }
 
     def build(folder: Path) -> Mapping[str, object]:
-        from harness.compiler import describe, package
+        from harness.compiler import describe, mlc_layout, package
 
         target = folder / "package"
         _gather(target, weights, libraries)
         model = weights.manifest["facts"]
-        config = describe.mlc_chat_config(model, options, context)
+        try:
+            conversation = mlc_layout.conversation(recipe.name, weights.path, model)
+        except UsageError:
+            conversation = None  # the engine renders the template itself
+        config = describe.mlc_chat_config(model, options, context, conversation)
         files.write_json(target / "mlc-chat-config.json", config)
         facts = describe.package_facts(
             name=recipe.name,

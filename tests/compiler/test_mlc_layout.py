@@ -15,6 +15,7 @@ from harness import recipes
 from harness.compiler import mlc_layout, package, quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import SUFFIX, Matrix
+from harness.compiler.chat_template import write_chat_template
 from harness.compiler.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.evaluate import parameter_values
 from harness.compiler.hf_checkpoint import read_model
@@ -69,6 +70,7 @@ def write_packed(checkpoint: Checkpoint, name: str, folder: Path, **how: Any) ->
 
     folder.mkdir()
     write_tokenizer(checkpoint.tokenizer, folder)
+    write_chat_template(checkpoint.tokenizer, folder)
     package.write_weights(folder, tensors(), {})
     return {
         "config": checkpoint.config.to_json(),
@@ -234,6 +236,7 @@ def test_a_model_without_a_template_has_messages_as_they_are(model: Model, tmp_p
     conversation = described(write_mlc(plain, "q0f16", tmp_path))["conv_template"]
     assert conversation["roles"]["user"] == conversation["roles"]["assistant"] == ""
     assert conversation["seps"] == [""]
+    assert conversation["name"] == "LM"
 
 
 def test_an_embedding_in_float16_is_what_mlc_calls_q4f16_2(model: Model, tmp_path: Path) -> None:
