@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,14 @@ class CompileOptions:
         }
         options = cls(**{**chosen, **given})
         options._check()
+        if options.plain and options.activations != "float":
+            if "activations" in given:
+                raise UsageError(
+                    f"--activations {options.activations} has no kernels to go with it",
+                    cause="those below --opt-level 2 and those of OpenCL take float32",
+                    remedy="--activations float",
+                )
+            options = replace(options, activations="float")
         if "calibration_samples" in given and options.calibration == "none":
             raise UsageError(
                 "--calibration-samples has nothing to count",
@@ -74,6 +82,11 @@ class CompileOptions:
                 f"{options.calibration_samples}   # text that the model samples",
             )
         return options
+
+    @property
+    def plain(self) -> bool:
+        """Whether the kernels are plain definitions, which round no activations."""
+        return self.opt_level < 2 or self.backend == "opencl"
 
     @property
     def weights(self) -> dict[str, object]:

@@ -23,6 +23,9 @@ from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.library import RUNTIME_SONAME
 from harness.compiler.model_config import DecoderConfig, Rope
+from harness.compiler.options import CompileOptions
+from harness.errors import UsageError
+from tests.compiler.conftest import recipe_for
 
 # Soft caps and windows that matter; norms of heads and two kinds of rotary positions.
 GOLDENS = {"gemma2-window": 0, "gemma3-linear": 1}
@@ -142,6 +145,15 @@ def test_plain_levels_round_no_activations() -> None:
     assert plain == decode_calls(1)
     assert (plain["matmul"], plain["gated_matmul"], plain["rms_norm"]) == (7, 2, 5)
     assert not plain["quantize"] and not plain["rms_norm_quantize"]
+
+
+def test_plain_kernels_are_stamped_with_the_activations_that_they_take(tiny_gguf: Path) -> None:
+    recipe = recipe_for(tiny_gguf)
+    assert CompileOptions.of(recipe, {"opt_level": 2}).code["activations"] == "int8"
+    assert CompileOptions.of(recipe, {"opt_level": 1}).code["activations"] == "float"
+    assert CompileOptions.of(recipe, {"backend": "opencl"}).code["activations"] == "float"
+    with pytest.raises(UsageError, match="--activations int8"):
+        CompileOptions.of(recipe, {"opt_level": 0, "activations": "int8"})
 
 
 def test_schedules_share_rows_among_threads() -> None:
