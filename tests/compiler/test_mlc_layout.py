@@ -168,18 +168,24 @@ def test_integers_lie_in_words_as_mlc_packs_them(
         assert (error <= step * 0.51 + 1e-6).all()
 
 
-def test_tvm_reads_what_was_written(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtypes"), [("q4bf16_1", {"uint32", "bfloat16"}), ("q4f32_1", {"uint32", "float32"})]
+)
+def test_mlcs_runtime_reads_what_was_written(
+    model: Model, tmp_path: Path, name: str, dtypes: set[str]
+) -> None:
     tvm = pytest.importorskip("tvm")
-    from tvm.contrib.tvmjs import load_tensor_cache
-
-    folder = write_mlc(model("gemma"), "q4bf16_1", tmp_path)
-    loaded, metadata = load_tensor_cache(str(folder), tvm.cpu())
+    folder = write_mlc(model("gemma"), name, tmp_path)
     records = read_tensor_cache(folder)
-    assert metadata["ParamSize"] == len(loaded) == len(records)
-    for name, record in records.items():
-        assert str(loaded[name].dtype) == record.dtype
-        assert loaded[name].numpy().tobytes() == record.values.tobytes()
-    assert {str(tensor.dtype) for tensor in loaded.values()} == {"uint32", "bfloat16"}
+    cpu = tvm.cpu()
+    tvm.get_global_func("vm.builtin.tensor_cache.load")(str(folder), cpu.dlpack_device_type(), 0)
+    loaded = tvm.get_global_func("vm.builtin.param_array_from_cache_by_name")(list(records))
+    tvm.get_global_func("vm.builtin.tensor_cache.clear")()
+    assert len(loaded) == len(records)
+    for tensor, record in zip(loaded, records.values(), strict=True):
+        assert str(tensor.dtype) == record.dtype
+        assert tensor.numpy().tobytes() == record.values.tobytes()
+    assert {str(tensor.dtype) for tensor in loaded} == dtypes
 
 
 def test_norms_of_gemma_have_their_one_and_gemma_3_has_mlcs_names(
