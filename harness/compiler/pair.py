@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from harness.compiler.evaluate import Array, Evaluator, Values
 from harness.compiler.model_config import DecoderConfig
-from harness.compiler.parts import Held, Parts
+from harness.compiler.parts import Held, Item, Parts
 
 
 class Pair(Parts):
@@ -29,7 +29,7 @@ class Pair(Parts):
         source: Values,
         other: Values,
         parts: int,
-        meet: Callable[[str, list[Array], list[Array]], None] | None = None,
+        meet: Callable[[str, Sequence[Array], Sequence[Array]], None] | None = None,
     ) -> None:
         self.half = parts
         self._meet = meet
@@ -41,9 +41,25 @@ class Pair(Parts):
         """The residual streams of both models for each part's tokens [batch, n]."""
         return self.embeddings([*tokens, *tokens])
 
-    def halves(self, xs: list[Array]) -> tuple[list[Array], list[Array]]:
+    def halves(self, xs: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
         """What belongs to the source, and what to the other model."""
         return xs[: self.half], xs[self.half :]
+
+    def layer(self, index: int, xs: list[Array]) -> list[Array]:
+        """The residual streams after one layer, whose keys and values are forgotten."""
+        streams = super().layer(index, xs)
+        for evaluator in self.evaluators:
+            evaluator.reset()
+        return streams
+
+    def head(self, xs: list[Array]) -> list[Array]:
+        """The logits of both models, one after the other: a head may be larger than all layers."""
+        found: list[Array] = []
+        halves = zip(self.held, self.halves(self.evaluators), self.halves(xs), strict=True)
+        for held, evaluators, half in halves:
+            found += Parts(self.config, evaluators, held).head(list(half))
+            held.release()
+        return found
 
     def before(self, matrix: str, xs: list[Array]) -> None:
         if self._meet is not None and xs:

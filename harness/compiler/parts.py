@@ -32,7 +32,11 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> l
 
 
 class Held:
-    """Values by name that stay at hand: all vectors, and the matrix that was asked for last."""
+    """Values by name that stay at hand for the evaluators of all parts.
+
+    Vectors stay; a matrix is read before it is used, in place of the last one unless
+    `keep_matrices`.
+    """
 
     def __init__(self, values: Values, *, keep_matrices: bool = False) -> None:
         self._values = values
@@ -41,38 +45,44 @@ class Held:
         self._matrices: dict[str, Array] = {}
 
     def __call__(self, name: str) -> Array:
-        known = self._vectors.get(name)
-        if known is None:
-            known = self._matrices.get(name)
-        if known is not None:
-            return known
+        if name in self._matrices:
+            return self._matrices[name]
+        if name not in self._vectors:
+            self._vectors[name] = self._values(name)
+        return self._vectors[name]
+
+    def read(self, matrix: str) -> None:
+        """Have a matrix at hand."""
+        if matrix in self._matrices:
+            return
         if not self._keep:
             self._matrices.clear()
-        value = self._values(name)
-        (self._vectors if value.ndim == 1 else self._matrices)[name] = value
-        return value
+        self._matrices[matrix] = self._values(matrix)
+
+    def release(self) -> None:
+        """Let go of the matrices."""
+        self._matrices.clear()
 
 
 class Parts:
     """The operations of `architectures.ops.Ops` on lists with an array for each part.
 
-    `values` are what the evaluators have their parameters from: of `Held`, or as quick.
+    `held` is what the evaluators have their parameters from.
     """
 
-    def __init__(
-        self, config: DecoderConfig, evaluators: Sequence[Evaluator], *values: Values
-    ) -> None:
+    def __init__(self, config: DecoderConfig, evaluators: Sequence[Evaluator], *held: Held) -> None:
+        self.config = config
         self.decoder = decoder(config)
         self.evaluators = evaluators
-        self._values = values
+        self.held = held
 
     def before(self, matrix: str, xs: list[Array]) -> None:
         """Called with what a matrix is about to be multiplied with; nothing for the embedding.
 
         The matrix is read here, so that all parts find it held.
         """
-        for values in self._values:
-            values(matrix)
+        for held in self.held:
+            held.read(matrix)
 
     def embeddings(self, tokens: Sequence[npt.NDArray[np.integer]]) -> list[Array]:
         """The residual streams of each part's tokens [batch, n] before the first layer."""

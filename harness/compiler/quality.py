@@ -109,7 +109,7 @@ def measure(
 
 def _relative_error(source: Sequence[Array], model: Sequence[Array]) -> float:
     parts = [
-        np.linalg.norm(a - b, axis=-1) / np.linalg.norm(a, axis=-1)
+        np.linalg.norm(a - b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1), 1e-30)
         for a, b in zip(source, model, strict=True)
     ]
     return float(np.concatenate(parts, axis=None).mean())

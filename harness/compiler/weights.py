@@ -56,8 +56,8 @@ def _weights(settings: Settings, progress: Progress) -> dict[str, Any]:
         matrices = _rounded(checkpoint, formats, progress)
     else:
         calibration.check(formats, count)
-        samples = calibration.samples(checkpoint, where, count, encode, progress)
-        matrices = calibration.calibrated(checkpoint, formats, samples, progress)
+        texts = calibration.texts(checkpoint, where, count, encode, progress)
+        matrices = calibration.calibrated(checkpoint, formats, texts, progress)
     packed = _packed(checkpoint, formats, matrices)
     metadata = {"quantization": chosen.name, "layout": package.LAYOUT}
     size = package.write_weights(folder, packed, metadata)
@@ -71,6 +71,7 @@ def _weights(settings: Settings, progress: Progress) -> dict[str, Any]:
         "chat_template": checkpoint.tokenizer.chat_template,
         "not_kept": chosen.not_kept(checkpoint, formats),
         "quality": found,
+        "advice": calibration.advice(formats) if where == "none" else None,
     }
 
 

@@ -17,6 +17,9 @@ from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.model_config import DecoderConfig
 from harness.compiler.package import TENSOR_CACHE
+from harness.compiler.parts import side_by_side
+
+_BLOCK_VALUES = 1 << 20
 
 
 def written_values(
@@ -44,8 +47,17 @@ def written_values(
         fmt = formats[name]
         tensors = layout.packed_tensors(fmt, item.rows, item.columns)
         packed = {tensor.part: stored(item.tensor(tensor.part)) for tensor in tensors}
-        plain = layout.unpack(fmt, packed, item.rows)
-        # Formats that fill up their last group have columns that count for nothing.
-        return layout.dequantize(fmt, plain)[:, : item.columns]
+        found = np.empty((item.rows, item.columns), np.float32)
+        step = max(1, _BLOCK_VALUES // (layout.ROWS * item.columns))
+
+        def block(start: int) -> None:
+            rows = found[start * layout.ROWS : (start + step) * layout.ROWS]
+            part = {name: tensor[start : start + step] for name, tensor in packed.items()}
+            plain = layout.unpack(fmt, part, len(rows))
+            # Formats that fill up their last group have columns that count for nothing.
+            rows[:] = layout.dequantize(fmt, plain)[:, : item.columns]
+
+        side_by_side(block, range(0, -(-item.rows // layout.ROWS), step))
+        return found
 
     return values

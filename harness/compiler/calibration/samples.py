@@ -20,7 +20,7 @@ Tokens = npt.NDArray[np.intp]
 Progress = Callable[[float, float, str], None]
 
 SEQUENCE = 128
-"""Tokens of a sample."""
+"""Tokens of a sample, or the model's context if that is shorter."""
 PART = 8
 """Samples that are worked on as one."""
 _SAID_AT_ONCE = 32
@@ -54,8 +54,9 @@ def sample(checkpoint: Checkpoint, count: int, progress: Progress) -> list[Token
     values = _held(checkpoint)
     parts = Parts(config, [Evaluator(config, values, keep=False) for _ in texts], values)
     new = texts
-    while texts[0].shape[1] < SEQUENCE:
-        progress(texts[0].shape[1], SEQUENCE, "tokens of each sample")
+    length = _length(checkpoint)
+    for done in range(texts[0].shape[1], length):
+        progress(done, length, "tokens of each sample")
         xs = parts.embeddings(new)
         for layer in range(config.num_hidden_layers):
             xs = parts.layer(layer, xs)
@@ -77,7 +78,7 @@ def read_samples(
     """
     tokens = [token for text in _texts(path) for token in encode(text)]
     bos = start_tokens(checkpoint.tokenizer)
-    length = SEQUENCE - len(bos)
+    length = _length(checkpoint) - len(bos)
     available = len(tokens) // length
     if available < count:
         remedy = f"--calibration-samples {available}" if available else "--calibration self"
@@ -89,6 +90,10 @@ def read_samples(
     starts = np.linspace(0, len(tokens) - length, count).astype(int)
     rows = np.array([[*bos, *tokens[start : start + length]] for start in starts])
     return _parts(rows)
+
+
+def _length(checkpoint: Checkpoint) -> int:
+    return min(SEQUENCE, checkpoint.config.context_window)
 
 
 def _parts(samples: Tokens) -> list[Tokens]:
