@@ -171,6 +171,8 @@ def _weights(recipe: Recipe, options: CompileOptions, workspace: Path, code: str
             }
             facts = run_job("weights", settings, folder, step)
             step.done(f"weights in {quantization}, {console.size(facts['weights_bytes'])}")
+        if facts["advice"]:
+            console.info(facts["advice"])
         return facts
 
     return artifacts.produce(workspace, "compile-weights", inputs, build)
