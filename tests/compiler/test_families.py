@@ -26,6 +26,7 @@ from harness.compiler.evaluate import Evaluator, parameter_values, reference
 from harness.compiler.golden_logits import GoldenLogits, read_golden_logits
 from harness.compiler.kernels import layout
 from harness.compiler.library import RUNTIME_SONAME
+from harness.compiler.model_config import DecoderConfig
 
 FOLDER = Path(__file__).parent.parent / "goldens"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/golden.npz"))
@@ -69,6 +70,12 @@ def ways(model: Evaluator, expected: GoldenLogits) -> Ways:
 
 def test_every_family_has_a_golden() -> None:
     assert {open_checkpoint(FOLDER / name).config.family for name in NAMES} == set(FAMILIES)
+
+
+def test_a_configuration_survives_json() -> None:
+    for name in NAMES:
+        config = open_checkpoint(FOLDER / name).config
+        assert DecoderConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
 @pytest.mark.parametrize("name", NAMES)
