@@ -38,7 +38,7 @@ def compile_(
     """`harness compile` in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str | Path) -> Outcome:
+    def run(*words: object) -> Outcome:
         capsys.readouterr()
         code = cli._run(["compile", *map(str, words)])
         return Outcome(code, *capsys.readouterr())
@@ -56,9 +56,11 @@ def test_the_closing_line_says_what_the_package_is_worth() -> None:
 
 
 def test_a_checkpoint_becomes_a_folder_and_an_archive_and_is_not_compiled_again(
-    compile_: Callable[..., Outcome], tiny_gguf: Path, tmp_path: Path
+    compile_: Callable[..., Outcome], tiny_gguf: Path, tmp_path: Path, workspace: Path
 ) -> None:
-    words = (tiny_gguf, "--abi", "x86_64", "--abi", "arm64-v8a", "-o", "out/tiny", "--tar")
+    # The workspace and the chunk of other tests: their weights and libraries serve here too.
+    shared = (tiny_gguf, "--workspace", workspace, "--prefill-chunk", 64)
+    words = (*shared, "--abi", "x86_64", "--abi", "arm64-v8a", "-o", "out/tiny", "--tar")
     done = compile_(*words)
     assert done.code == 0, done.err
     name = r"out/ava-LL2-\d+m-q4f16_gguf-android\.tar"

@@ -55,12 +55,23 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.fixture
-def recipe(tiny_gguf: Path, tmp_path: Path) -> Recipe:
-    path = tmp_path / "recipe" / "recipe.toml"
-    path.parent.mkdir()
+@pytest.fixture(scope="module")
+def recipe(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.toml"
     path.write_text(RECIPE.format(path=tiny_gguf))
     return recipes.load(path)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which several tests compile the recipe, once."""
+    return tmp_path_factory.mktemp("workshop")
+
+
+def manifests(workspace: Path, stage: str) -> dict[Path, int]:
+    """What a stage has finished, and when."""
+    found = (workspace / ".harness/build" / stage).glob("*/manifest.json")
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 def compiled(recipe: Recipe, abis: Sequence[Abi], workspace: Path, **flags: Any) -> ModelPackage:
@@ -73,16 +84,14 @@ def left_over(workspace: Path) -> list[str]:
 
 
 def test_a_package_holds_weights_once_and_a_library_for_each_abi(
-    recipe: Recipe, tmp_path: Path
+    recipe: Recipe, workshop: Path
 ) -> None:
-    one = compiled(recipe, (Abi.X86_64,), tmp_path)
-    again = compiled(recipe, (Abi.X86_64,), tmp_path)
-    assert again == one
-    made = sorted((tmp_path / ".harness/build/compile-weights").glob("*/manifest.json"))
-    assert len(made) == 1
-    written = made[0].stat().st_mtime_ns
-    both = compiled(recipe, tuple(Abi), tmp_path)
-    assert made[0].stat().st_mtime_ns == written
+    one = compiled(recipe, (Abi.X86_64,), workshop)
+    assert compiled(recipe, (Abi.X86_64,), workshop) == one
+    weights = manifests(workshop, "compile-weights")
+    assert len(weights) == 1
+    both = compiled(recipe, tuple(Abi), workshop)
+    assert manifests(workshop, "compile-weights") == weights
     first, second = read_package(one.path, verify=True), read_package(both.path, verify=True)
     assert second.abis == ("arm64-v8a", "x86_64") and first.abis == ("x86_64",)
     shared = first.facts["files"].keys() & second.facts["files"].keys()
@@ -94,26 +103,26 @@ def test_a_package_holds_weights_once_and_a_library_for_each_abi(
         library.check(both.path / "lib/x86_64/libmodel.so", Abi.ARM64)
 
 
-def test_equal_inputs_give_equal_archives(recipe: Recipe, tmp_path: Path) -> None:
-    archives = []
-    for name in ("a", "b"):
-        package = compiled(recipe, (Abi.ARM64,), tmp_path / name)
-        archives.append(delivery.pack(package.path, tmp_path / name, tmp_path / name))
-    first, second = archives
+def test_equal_inputs_give_equal_archives(recipe: Recipe, workshop: Path, tmp_path: Path) -> None:
+    first, second = (
+        delivery.pack(compiled(recipe, (Abi.X86_64,), workspace).path, workspace, workspace)
+        for workspace in (workshop, tmp_path)
+    )
     assert first.name == second.name and first.read_bytes() == second.read_bytes()
 
 
 def test_another_context_makes_neither_weights_nor_library_again(
-    recipe: Recipe, tmp_path: Path
+    recipe: Recipe, workshop: Path
 ) -> None:
-    packages = [compiled(recipe, (Abi.X86_64,), tmp_path, context=size) for size in (512, 128)]
-    assert [read_package(each.path).facts["context_window"] for each in packages] == [512, 128]
-    for stage, count in (("compile", 2), ("compile-library", 1), ("compile-weights", 1)):
-        made = list((tmp_path / ".harness/build" / stage).glob("*/manifest.json"))
-        assert len(made) == count, stage
+    compiled(recipe, (Abi.X86_64,), workshop)
+    stages = ("compile-weights", "compile-library")
+    before = [manifests(workshop, stage) for stage in stages]
+    shorter = compiled(recipe, (Abi.X86_64,), workshop, context=128)
+    assert read_package(shorter.path).facts["context_window"] == 128
     with pytest.raises(UsageError, match="takes no 1024 tokens of context") as caught:
-        compiled(recipe, (Abi.X86_64,), tmp_path, context=1024)
+        compiled(recipe, (Abi.X86_64,), workshop, context=1024)
     assert caught.value.remedy == "--context 512"
+    assert [manifests(workshop, stage) for stage in stages] == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not GGUF"])
