@@ -20,7 +20,7 @@ SETTINGS = {
     "group_size": None,
     "embedding": "as-weights",
     "calibration": "none",
-    "calibration_samples": 8,
+    "calibration_samples": 24,
 }
 
 

@@ -7,8 +7,7 @@ loss is the sum over columns j of (E_j R_jj + sum_{i<j} E_i R_ij)^2, so column j
 from w_j + sum_{i<j} E_i R_ij / R_jj, and no inverse of H is needed (Chee et al. 2023, QuIP).
 
 A group's scale is searched when its turn comes. What the loss still has to gain is then taken in
-rounds: the scales that are best for the integers (least squares), and each integer anew for the
-others (coordinate descent).
+rounds of coordinate descent: each scale, and each integer, anew for all others.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ Wide = npt.NDArray[np.float64]
 
 DAMPING = 0.01
 """Of the mean of H's diagonal, added to it: directions that no sample had count a little."""
-ROUNDS = 3
+ROUNDS = 4
 _SHRINKAGE = np.linspace(0.75, 1.25, 11, dtype=np.float32)
 _BLOCK_ROWS = 512
-_BLOCK_VALUES = 1 << 24
 
 
 def damped(hessian: Wide, damping: float = DAMPING) -> Wide:
@@ -72,7 +70,6 @@ class _Grid:
     def round(self, weights: Array) -> Plain:
         integers, scales = self._first(weights)
         for _ in range(ROUNDS):
-            scales = self._best_scales(weights, integers, scales)
             self._descend(weights, integers, scales)
         q_weight = symmetric.stored_integers(integers + np.float32(self.fmt.zero), self.fmt)
         return {"q_weight": q_weight, "q_scale": layout.narrow(scales, self.fmt.dtype)}
@@ -115,41 +112,30 @@ class _Grid:
             best, chosen = np.where(better, loss, best), np.where(better, scale, chosen)
         return chosen
 
-    def _best_scales(self, weights: Array, integers: Array, scales: Array) -> Array:
-        """The scales of least loss for given integers: a linear system for each row."""
-        columns = weights.shape[1]
-        groups = self._groups(columns)
-        step = max(1, _BLOCK_VALUES // (columns * len(groups)))
-        found = np.empty_like(scales)
-        for start in range(0, len(weights), step):
-            rows = slice(start, start + step)
-            q, old = integers[rows], scales[rows]
-            products = np.stack([q[:, here] @ self.hessian[here] for here in groups], axis=1)
-            products *= q[:, None]
-            system = products.reshape(*products.shape[:2], len(groups), -1).sum(-1, dtype=float)
-            wanted = (weights[rows] @ self.hessian * q).reshape(*old.shape, -1).sum(-1, dtype=float)
-            # A little of the old scales, without which a group of zeros had no answer.
-            held = 1e-6 * np.trace(system, axis1=1, axis2=2)[:, None] / len(groups) + 1e-30
-            system += np.eye(len(groups)) * held[..., None]
-            solved = np.linalg.solve(system, (wanted + held * old)[..., None])[..., 0]
-            found[rows] = self._stored(solved.astype(np.float32), old)
-        return found
-
     def _descend(self, weights: Array, integers: Array, scales: Array) -> None:
-        """Each integer in turn as the others make it best; the loss never grows."""
+        """Each scale and each integer in turn as the others make it best; the loss never grows."""
         errors = weights - integers * scales.repeat(self.group, axis=1)
         for index, here in enumerate(self._groups(weights.shape[1])):
-            scale, own = scales[:, index], self.hessian[here, here]
+            own = self.hessian[here, here]
             slope = np.ascontiguousarray((errors @ self.hessian[:, here]).T)
             left = np.ascontiguousarray(errors[:, here].T)
             found = np.ascontiguousarray(integers[:, here].T)
+            curved = own @ found
+            # A group of zeros has no curvature, and any scale.
+            curvature = np.maximum((found * curved).sum(0), np.float32(1e-30))
+            scale = self._stored(
+                scales[:, index] + (found * slope).sum(0) / curvature, scales[:, index]
+            )
+            step = scale - scales[:, index]
+            left -= found * step
+            slope -= curved * step
             for j in range(self.group):
                 kept = left[j] + found[j] * scale
                 found[j] = self._nearest(kept - left[j] + slope[j] / own[j, j], scale)
                 change = kept - found[j] * scale - left[j]
                 left[j] += change
                 slope += own[j][:, None] * change
-            integers[:, here], errors[:, here] = found.T, left.T
+            integers[:, here], errors[:, here], scales[:, index] = found.T, left.T, scale
 
     def _nearest(self, values: Array, scale: Array) -> Array:
         rounded: Array = np.clip(np.rint(values / scale), self.low, self.high)
