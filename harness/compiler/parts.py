@@ -2,7 +2,7 @@
 
 Every part has an `Evaluator` with a cache of its own, and every matrix is read once for all of
 them. Parts are cut by their size and never by the number of processors, so results do not depend
-on it; BLAS has one thread (`one_blas_thread`), the parts have the rest.
+on it: a caller who leaves BLAS one thread gets the same bits on any machine of one kind.
 """
 
 from __future__ import annotations
