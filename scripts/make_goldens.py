@@ -19,11 +19,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from harness import console, files, recipes
-from harness.compiler import chat_template
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, reference
-from harness.compiler.source import checkpoint_hash, checkpoint_path
-from harness.compiler.tokenizer import to_hugging_face
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.numerics.evaluate import Evaluator, reference
+from harness.compiler.sources.source import checkpoint_hash, checkpoint_path
+from harness.compiler.templates import chat_template
+from harness.compiler.tokenization.tokenizer import to_hugging_face
 from harness.compiler.weights import end_tokens
 from harness.golden import SCHEMA
 
