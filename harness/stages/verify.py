@@ -45,7 +45,7 @@ def verify(package: Path, golden: Path, run: Runner, *, where: str) -> Mapping[s
     facts = read_package(package).facts
     expected = read_golden_logits(golden)
     _check_fits(facts, expected, golden)
-    allowed = tolerance(facts["quantization"], facts.get("activations", "int8"))
+    allowed = tolerance(facts["quantization"], facts["stamp"]["options"]["activations"])
     ways: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for way, (tokens, chunks) in _ways(expected, int(facts["prefill_chunk"])).items():
