@@ -20,7 +20,7 @@ from typing import Any
 import click
 
 from harness import config, recipes
-from harness.compiler.source import checkpoint_path
+from harness.compiler.sources.source import checkpoint_path
 from harness.device.app import App, Step
 from harness.pipeline import Plan, Road
 

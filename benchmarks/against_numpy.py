@@ -24,14 +24,14 @@ from harness import recipes
 from harness.compiler import host, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, Values
-from harness.compiler.fidelity import fidelity
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.mlc.tensor_cache import read_tensor_cache
+from harness.compiler.numerics.evaluate import Evaluator, Values
+from harness.compiler.numerics.fidelity import fidelity
 from harness.compiler.options import CompileOptions
-from harness.compiler.source import checkpoint_path
-from harness.compiler.tensor_cache import read_tensor_cache
+from harness.compiler.sources.source import checkpoint_path
 from harness.stages.compile import compile_model
 from harness.types import Abi
 

@@ -17,14 +17,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from harness import recipes
-from harness.compiler import host, quality
+from harness.compiler import host
 from harness.compiler.calibration.samples import start_tokens
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.evaluate import reference
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.numerics import quality
+from harness.compiler.numerics.evaluate import reference
 from harness.compiler.options import CompileOptions
-from harness.compiler.package import read_package
+from harness.compiler.packages.package import read_package
 from harness.compiler.quantization import QUANTIZATIONS
-from harness.compiler.source import checkpoint_path
+from harness.compiler.sources.source import checkpoint_path
 from harness.stages.compile import compile_model
 from harness.types import Abi
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from harness import files
 from harness.compiler.architectures import decoder
-from harness.compiler.expected_tensors import expected_tensors
-from harness.compiler.hf_config import read_config
+from harness.compiler.checkpoints.expected_tensors import expected_tensors
+from harness.compiler.checkpoints.hf_config import read_config
 from harness.compiler.kernels.layout import narrow
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "goldens" / "gemma3-a"

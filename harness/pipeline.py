@@ -327,8 +327,8 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
 
 def _opened(package: Path, workspace: Path) -> ModelPackage:
     """A package by its folder, or by its archive, which is unpacked once."""
-    from harness.compiler import archive
-    from harness.compiler.package import read_package
+    from harness.compiler.packages import archive
+    from harness.compiler.packages.package import read_package
 
     if package.is_file():
         inputs = {"archive": files.sha256_file(package)}

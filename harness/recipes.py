@@ -49,12 +49,12 @@ def find(text: str, workspace: Path) -> Recipe:
         return load(path / "recipe.toml")
     # Loaded here, so that a recipe is found by name without what reads checkpoints.
     if path is not None:
-        from harness.compiler import unnamed
+        from harness.compiler.sources import unnamed
 
         return unnamed.from_path(path)
     hub_id, _, revision = text.partition("@")
     if _is_hub_id(hub_id) and (_REVISION.fullmatch(revision) or "@" not in text):
-        from harness.compiler import unnamed
+        from harness.compiler.sources import unnamed
 
         return unnamed.from_hub(hub_id, revision or "main", workspace / "models")
     raise _unknown_model(text, workspace)

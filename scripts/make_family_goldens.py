@@ -212,18 +212,18 @@ def random_model(config: Any, seed: int) -> Any:
     return model
 
 
-@torch.no_grad()
 def answer(model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The logits of all positions, and the greedy tokens after them if each is clearly best."""
-    logits = model(ids).logits[0]
-    text, last = ids, logits[-1]
-    for _ in range(GREEDY):
-        best = last.topk(2)
-        if best.values[0] - best.values[1] < SURE:
-            return logits, None
-        text = torch.cat([text, best.indices[:1, None]], dim=1)
-        last = model(text).logits[0, -1]
-    return logits, text[0, ids.shape[1] :]
+    with torch.no_grad():
+        logits = model(ids).logits[0]
+        text, last = ids, logits[-1]
+        for _ in range(GREEDY):
+            best = last.topk(2)
+            if best.values[0] - best.values[1] < SURE:
+                return logits, None
+            text = torch.cat([text, best.indices[:1, None]], dim=1)
+            last = model(text).logits[0, -1]
+        return logits, text[0, ids.shape[1] :]
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

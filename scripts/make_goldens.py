@@ -19,11 +19,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from harness import console, files, recipes
-from harness.compiler import chat_template
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, reference
-from harness.compiler.source import checkpoint_hash, checkpoint_path
-from harness.compiler.tokenizer import to_hugging_face
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.numerics.evaluate import Evaluator, reference
+from harness.compiler.sources.source import checkpoint_hash, checkpoint_path
+from harness.compiler.templates import chat_template
+from harness.compiler.tokenization.tokenizer import to_hugging_face
 from harness.compiler.weights import end_tokens
 from harness.golden import SCHEMA
 
@@ -39,7 +39,7 @@ def prompt_tokens(checkpoint: Checkpoint, text: str, template: bool) -> list[int
         text = jinja.render(
             messages=[{"role": "user", "content": text}],
             add_generation_prompt=True,
-            **chat_template.template_globals(source),
+            **chat_template.special_tokens(source),
         )
     ids: list[int] = tokenizer_of(checkpoint).encode(text).ids
     return ids
@@ -74,13 +74,13 @@ def main(model: str) -> None:
     recipe = recipes.find(model, Path.cwd())
     checkpoint = open_checkpoint(checkpoint_path(recipe))
     prompts = tomllib.loads((recipe.folder / "golden-prompts.toml").read_text(encoding="utf-8"))
-    model, ends = reference(checkpoint), end_tokens(checkpoint.tokenizer)
+    evaluator, ends = reference(checkpoint), end_tokens(checkpoint.tokenizer)
     answers: list[dict[str, Any]] = []
     with console.step("golden", f"answers of {recipe.name} in float32") as step:
         for entry in prompts["prompt"]:
             template = entry.get("template", True)
             prompt = prompt_tokens(checkpoint, entry["text"], template)
-            tokens, leads = answer(model, prompt, ends)
+            tokens, leads = answer(evaluator, prompt, ends)
             answers.append(
                 {
                     "prompt": entry["text"],

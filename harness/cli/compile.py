@@ -92,8 +92,8 @@ def command(
     as_json: bool, abis: Sequence[str], output: Path | None, tar: bool, **flags: Any
 ) -> None:
     """Compile a model into a package for the phone."""
-    from harness.compiler import delivery
-    from harness.compiler.package import read_package
+    from harness.compiler.packages import delivery
+    from harness.compiler.packages.package import read_package
 
     known = {field.name for field in fields(CompileOptions)}
     chosen = {name: flags.pop(name) for name in known & flags.keys()}

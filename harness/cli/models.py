@@ -53,7 +53,7 @@ def show(model: str, as_json: bool, **flags: Any) -> None:
 @options.as_json
 def list_versions(as_json: bool, **flags: Any) -> None:
     """List the archives that were made, by name and version."""
-    from harness.compiler import versions
+    from harness.compiler.packages import versions
 
     made = versions.read_versions(options.settle(flags).workspace)
     if as_json:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.compiler.library import RUNTIME_SONAME
-from harness.compiler.package import read_package
+from harness.compiler.packages.package import read_package
 from harness.compiler.worker import run_job
 from harness.errors import UsageError
 from harness.types import Abi

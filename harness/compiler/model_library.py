@@ -9,12 +9,12 @@ from pathlib import Path
 from tvm import relax
 
 from harness.compiler import library
-from harness.compiler.describe import kv_cache_facts
 from harness.compiler.graph import Graph
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
+from harness.compiler.packages.describe import kv_cache_facts
 from harness.compiler.passes import levels, pipeline
 from harness.compiler.quantization import Quantization
 from harness.types import Abi

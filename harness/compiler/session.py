@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compiler.package import Package, read_package
+from harness.compiler.packages.package import Package, read_package
 from harness.errors import MissingTool
 from harness.types import Abi
 

@@ -10,18 +10,20 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
 
-from harness.compiler import calibration, package, quality, quantization
+from harness.compiler import calibration, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.calibration.samples import start_tokens
-from harness.compiler.chat_template import write_chat_template
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import parameter_values, source_values
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.tokenizer import write_tokenizer
-from harness.compiler.tokenizer_source import TokenizerSource, TokenType
-from harness.compiler.written import written_values
+from harness.compiler.numerics import quality
+from harness.compiler.numerics.evaluate import parameter_values, source_values
+from harness.compiler.numerics.written import written_values
+from harness.compiler.packages import package
+from harness.compiler.templates.chat_template import write_chat_template
+from harness.compiler.tokenization.tokenizer import write_tokenizer
+from harness.compiler.tokenization.tokenizer_source import TokenizerSource, TokenType
 
 Progress = Callable[[float, float, str], None]
 Settings = Mapping[str, Any]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness import console, files
-from harness.compiler import source
 from harness.compiler.options import CompileOptions
+from harness.compiler.sources import source
 from harness.errors import UsageError
 from harness.recipes import Recipe
 from harness.store import artifacts
@@ -25,7 +25,7 @@ from harness.store.artifacts import Artifact
 from harness.types import Abi, ModelPackage
 
 if TYPE_CHECKING:
-    from harness.compiler.memory import Footprint
+    from harness.compiler.packages.memory import Footprint
 
 STAGE = "compile"
 # Their versions are part of every key: another version may give other bytes.
@@ -60,7 +60,8 @@ def compile_model(
     }
 
     def build(folder: Path) -> Mapping[str, object]:
-        from harness.compiler import describe, mlc_layout, package
+        from harness.compiler.mlc import layout as mlc_layout
+        from harness.compiler.packages import describe, package
 
         target = folder / "package"
         _gather(target, weights, libraries)
@@ -110,7 +111,8 @@ def _for_mlc(
     }
 
     def build(folder: Path) -> Mapping[str, object]:
-        from harness.compiler import describe, mlc_layout, package
+        from harness.compiler.mlc import layout as mlc_layout
+        from harness.compiler.packages import describe, package
 
         target, model = folder / "package", weights.manifest["facts"]
         with console.step(STAGE, f"{recipe.name} in MLC's layout") as step:
@@ -216,9 +218,9 @@ def _check_context(recipe: Recipe, options: CompileOptions, weights: Artifact) -
 def _footprint(
     options: CompileOptions, weights: Artifact, libraries: Mapping[Abi, Artifact]
 ) -> Footprint:
-    from harness.compiler import memory
     from harness.compiler import quantization as quantizations
     from harness.compiler.model_config import DecoderConfig
+    from harness.compiler.packages import memory
 
     facts = weights.manifest["facts"]
     sizes = [(library.path / "libmodel.so").stat().st_size for library in libraries.values()]
@@ -234,7 +236,7 @@ def _footprint(
 
 def _context(options: CompileOptions, footprint: Footprint) -> int:
     """The context that is compiled for, which the memory budget may shorten."""
-    from harness.compiler import memory
+    from harness.compiler.packages import memory
 
     if options.memory_budget is None:
         return options.context

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from harness.compiler.fidelity import Fidelity, Tolerance
-    from harness.compiler.golden_logits import GoldenLogits
+    from harness.compiler.numerics.fidelity import Fidelity, Tolerance
+    from harness.compiler.numerics.golden_logits import GoldenLogits
     from harness.device.app import App
 
     Logits = npt.NDArray[np.float32]
@@ -38,14 +38,14 @@ def verify(package: Path, golden: Path, run: Runner, *, where: str) -> Mapping[s
 
     Raises `UsageError` if the golden file is none or is another model's, and what `run` raises.
     """
-    from harness.compiler.fidelity import tolerance
-    from harness.compiler.golden_logits import read_golden_logits
-    from harness.compiler.package import read_package
+    from harness.compiler.numerics.fidelity import tolerance
+    from harness.compiler.numerics.golden_logits import read_golden_logits
+    from harness.compiler.packages.package import read_package
 
     facts = read_package(package).facts
     expected = read_golden_logits(golden)
     _check_fits(facts, expected, golden)
-    allowed = tolerance(facts["quantization"], facts.get("activations", "int8"))
+    allowed = tolerance(facts["quantization"], facts["stamp"]["options"]["activations"])
     ways: dict[str, Mapping[str, Any]] = {}
     wrong: list[str] = []
     for way, (tokens, chunks) in _ways(expected, int(facts["prefill_chunk"])).items():
@@ -132,7 +132,7 @@ def _judge(
     way: str, golden: GoldenLogits, found: Logits, allowed: Tolerance
 ) -> tuple[Mapping[str, Any], str]:
     """The figures of one way, and what is wrong with it."""
-    from harness.compiler.fidelity import fidelity
+    from harness.compiler.numerics.fidelity import fidelity
 
     measured: Fidelity = fidelity(golden.logits, found[: len(golden.tokens)])
     figures: dict[str, Any] = asdict(measured)

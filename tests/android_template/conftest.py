@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness import recipes
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.source import checkpoint_path
-from harness.compiler.tokenizer_source import TokenizerSource
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.sources.source import checkpoint_path
+from harness.compiler.tokenization.tokenizer_source import TokenizerSource
 from harness.errors import MissingTool
 from harness.tools import jdk
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, TemplateError
 
-from harness.compiler.chat_template import compile_template, environment, special_tokens
-from harness.compiler.tokenizer_source import TokenizerSource
+from harness.compiler.templates.chat_template import compile_template, environment, special_tokens
+from harness.compiler.tokenization.tokenizer_source import TokenizerSource
 from harness.errors import UsageError
 
 NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
@@ -236,7 +236,7 @@ def test_markup_is_what_the_template_wrote_however_it_got_there(
 def test_a_users_control_token_stays_text(
     kotlin: Any, smollm2: TokenizerSource, tmp_path: Any
 ) -> None:
-    from harness.compiler.tokenizer import write_tokenizer
+    from harness.compiler.tokenization.tokenizer import write_tokenizer
 
     write_tokenizer(smollm2, tmp_path)
     kotlin.open_tokenizer(tmp_path / "tokenizer.alc")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from harness.compiler.tokenizer import write_tokenizer
-from harness.compiler.tokenizer_source import TokenizerSource
+from harness.compiler.tokenization.tokenizer import write_tokenizer
+from harness.compiler.tokenization.tokenizer_source import TokenizerSource
 
 MANY = settings(
     max_examples=1500,

@@ -16,7 +16,7 @@ import pytest
 
 from harness import recipes
 from harness.compiler.options import CompileOptions
-from harness.compiler.source import checkpoint_path
+from harness.compiler.sources.source import checkpoint_path
 from harness.errors import HarnessError, MissingTool
 from harness.stages.compile import compile_model
 from harness.types import Abi

@@ -22,12 +22,12 @@ from tvm import relax
 from harness.compiler import quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import parameter_values
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.model_config import PAGE_TOKENS
 from harness.compiler.model_library import compile_library
+from harness.compiler.numerics.evaluate import parameter_values
 from harness.types import Abi
 
 CHUNK = 256

@@ -18,8 +18,13 @@ from pathlib import Path
 import pytest
 
 from harness import files
-from harness.compiler.archive import open_tar, write_tar
-from harness.compiler.package import PACKAGE_JSON, read_package, tvm_version, write_package_json
+from harness.compiler.packages.archive import open_tar, write_tar
+from harness.compiler.packages.package import (
+    PACKAGE_JSON,
+    read_package,
+    tvm_version,
+    write_package_json,
+)
 from harness.errors import HarnessError, StageFailed, UsageError
 
 Edit = Callable[[tarfile.TarFile], None]

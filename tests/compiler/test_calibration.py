@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from harness.compiler import calibration, parts, quantization
+from harness.compiler import calibration, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Vector
 from harness.compiler.calibration import feedback, samples
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, log_softmax, parameter_values, reference
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.numerics import parts
+from harness.compiler.numerics.evaluate import Evaluator, log_softmax, parameter_values, reference
 from harness.compiler.quantization import symmetric
-from harness.compiler.tokenizer_source import TokenType
+from harness.compiler.tokenization.tokenizer_source import TokenType
 from harness.errors import UsageError
 
 GOLDENS = Path(__file__).parent.parent / "goldens"

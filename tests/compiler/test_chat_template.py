@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compiler.chat_template import FILE, compile_template, write_chat_template
-from harness.compiler.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.templates.chat_template import FILE, compile_template, write_chat_template
 from harness.errors import UsageError
 
 TEMPLATES = sorted((Path(__file__).parents[1] / "chat_templates").glob("*.jinja"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.compiler.architectures import FAMILIES
-from harness.compiler.checkpoint import checkpoint_files, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import checkpoint_files, open_checkpoint
 from harness.errors import HarnessError, StageFailed, UsageError
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -14,7 +14,7 @@ import pytest
 
 from harness import cli
 from harness.cli.compile import closing_line
-from harness.compiler import delivery, package
+from harness.compiler.packages import delivery, package
 from harness.errors import UsageError
 
 FACTS = {

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from harness import recipes
-from harness.compiler import delivery, library, worker
+from harness.compiler import library, worker
 from harness.compiler.options import CompileOptions
-from harness.compiler.package import read_package
+from harness.compiler.packages import delivery
+from harness.compiler.packages.package import read_package
 from harness.errors import MissingTool, StageFailed, UsageError
 from harness.recipes import FileSource, PipSource, Recipe
 from harness.stages.compile import compile_model

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from harness import golden
-from harness.compiler import host, quality, quantization
+from harness.compiler import host, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, parameter_values, reference
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
-from harness.compiler.package import read_package
+from harness.compiler.numerics import quality
+from harness.compiler.numerics.evaluate import Evaluator, parameter_values, reference
+from harness.compiler.packages.package import read_package
 from harness.recipes import Recipe
 
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.compiler.conv_template import Conversation, Messages, express, renderer
+from harness.compiler.templates.conv_template import Conversation, Messages, express, renderer
 from harness.errors import UsageError
 
 TEMPLATES = Path(__file__).parents[1] / "chat_templates"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.compiler.architectures import decoder
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import Evaluator, reference, source_values
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.numerics.evaluate import Evaluator, reference, source_values
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 TEXTS = np.random.default_rng(2).integers(3, 512, (3, 40))

@@ -21,12 +21,12 @@ import pytest
 from harness.compiler import host, quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.evaluate import Evaluator, parameter_values, reference
-from harness.compiler.golden_logits import GoldenLogits, read_golden_logits
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.library import RUNTIME_SONAME
 from harness.compiler.model_config import DecoderConfig
+from harness.compiler.numerics.evaluate import Evaluator, parameter_values, reference
+from harness.compiler.numerics.golden_logits import GoldenLogits, read_golden_logits
 
 FOLDER = Path(__file__).parent.parent / "goldens"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/golden.npz"))

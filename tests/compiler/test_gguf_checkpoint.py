@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from harness.compiler.architectures import FAMILIES
-from harness.compiler.gguf_checkpoint import read_model
-from harness.compiler.hf_checkpoint import read_model as read_folder
+from harness.compiler.checkpoints.gguf_checkpoint import read_model
+from harness.compiler.checkpoints.hf_checkpoint import read_model as read_folder
 from harness.compiler.model_config import Rope, RopeScaling
 from harness.errors import StageFailed, UsageError
 

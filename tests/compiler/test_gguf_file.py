@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 
-from harness.compiler.gguf_file import read_gguf
+from harness.compiler.checkpoints.gguf_file import read_gguf
 from harness.errors import StageFailed
 
 

@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 
 from harness.compiler.architectures import FAMILIES
-from harness.compiler.hf_checkpoint import read_model
-from harness.compiler.hf_config import read_config
+from harness.compiler.checkpoints.hf_checkpoint import read_model
+from harness.compiler.checkpoints.hf_config import read_config
 from harness.compiler.model_config import RopeScaling
 from harness.errors import StageFailed, UsageError
 

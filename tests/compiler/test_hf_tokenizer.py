@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from harness.compiler.gguf_file import GgufFile
-from harness.compiler.gguf_tokenizer import read_tokenizer
-from harness.compiler.hf_tokenizer import PATTERNS, read_tokenizer_folder
-from harness.compiler.normalization import SPACE
-from harness.compiler.sentencepiece_model import read_sentencepiece
-from harness.compiler.tokenizer import to_alc, to_hugging_face, visible_bytes
-from harness.compiler.tokenizer_source import TokenizerModel, TokenType
+from harness.compiler.checkpoints.gguf_file import GgufFile
+from harness.compiler.tokenization.gguf_tokenizer import read_tokenizer
+from harness.compiler.tokenization.hf_tokenizer import PATTERNS, read_tokenizer_folder
+from harness.compiler.tokenization.normalization import SPACE
+from harness.compiler.tokenization.sentencepiece_model import read_sentencepiece
+from harness.compiler.tokenization.tokenizer import to_alc, to_hugging_face, visible_bytes
+from harness.compiler.tokenization.tokenizer_source import TokenizerModel, TokenType
 from harness.errors import HarnessError, StageFailed, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "goldens/gemma3-a"

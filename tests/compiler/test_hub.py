@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 
 from harness import recipes
-from harness.compiler import source
+from harness.compiler.sources import source
 from harness.errors import StageFailed
 
 CONFIG = b'{"model_type": "gemma3_text", "max_position_embeddings": 512}'
@@ -172,7 +172,7 @@ class Served:
 FETCH = """import json, sys
 from pathlib import Path
 from harness import console, recipes
-from harness.compiler import source
+from harness.compiler.sources import source
 from harness.errors import HarnessError
 console.configure(verbose=True, log=Path("log.txt"))
 for text in sys.argv[1].split():

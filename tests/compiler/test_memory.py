@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compiler import host, memory
-from harness.compiler.memory import MIB, Footprint
-from harness.compiler.package import read_package
+from harness.compiler import host
+from harness.compiler.packages import memory
+from harness.compiler.packages.memory import MIB, Footprint
+from harness.compiler.packages.package import read_package
 from harness.errors import UsageError
 from harness.recipes import Recipe
 

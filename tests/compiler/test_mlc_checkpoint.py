@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.compiler import quantization
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.tokenizer import write_tokenizer
+from harness.compiler.tokenization.tokenizer import write_tokenizer
 from harness.errors import HarnessError, StageFailed, UsageError
 
 HIDDEN, INNER, VOCABULARY, LAYERS = 64, 96, 272, 2

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 
 from harness import recipes
-from harness.compiler import mlc_layout, package, quantization
+from harness.compiler import quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import SUFFIX, Matrix
-from harness.compiler.chat_template import write_chat_template
-from harness.compiler.checkpoint import Checkpoint, open_checkpoint
-from harness.compiler.evaluate import parameter_values
-from harness.compiler.hf_checkpoint import read_model
+from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.hf_checkpoint import read_model
 from harness.compiler.kernels import layout
-from harness.compiler.mlc_checkpoint import open_mlc_checkpoint
-from harness.compiler.mlc_forms import FORMS
+from harness.compiler.mlc import layout as mlc_layout
+from harness.compiler.mlc.checkpoint import open_mlc_checkpoint
+from harness.compiler.mlc.forms import FORMS
+from harness.compiler.mlc.tensor_cache import read_tensor_cache
+from harness.compiler.numerics.evaluate import parameter_values
 from harness.compiler.options import CompileOptions
-from harness.compiler.tensor_cache import read_tensor_cache
-from harness.compiler.tokenizer import write_tokenizer
+from harness.compiler.packages import package
+from harness.compiler.templates.chat_template import write_chat_template
+from harness.compiler.tokenization.tokenizer import write_tokenizer
 from harness.errors import UsageError
 from harness.stages.compile import compile_model
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compiler import names, versions
 from harness.compiler.model_config import DecoderConfig, Rope
+from harness.compiler.packages import names, versions
 from harness.errors import StageFailed
 
 CONFIG = DecoderConfig(
@@ -88,7 +88,7 @@ def test_the_same_bytes_keep_their_version_and_others_get_the_next(tmp_path: Pat
 
 def test_processes_that_record_at_once_lose_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness.compiler import versions\n"
+        "import sys; from pathlib import Path; from harness.compiler.packages import versions\n"
         "for i in range(20):\n"
         "    path = Path(sys.argv[2]) / 'a.tar'; path.write_bytes(f'{sys.argv[2]} {i}'.encode())\n"
         "    versions.record_version(Path(sys.argv[1]), model='m', quantization='q', archive=path)"

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from harness.compiler import host, quantization
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.evaluate import reference
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.plain_cache import GROUP_ITEMS
+from harness.compiler.numerics.evaluate import reference
 from harness.compiler.options import CompileOptions
-from harness.compiler.package import read_package
+from harness.compiler.packages.package import read_package
 from harness.errors import MissingTool, UsageError
 from harness.stages.compile import compile_model
 from harness.types import Abi

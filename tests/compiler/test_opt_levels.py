@@ -18,11 +18,11 @@ import pytest
 
 from harness.compiler import host
 from harness.compiler.architectures import decoder
-from harness.compiler.golden_logits import read_golden_logits
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.library import RUNTIME_SONAME
 from harness.compiler.model_config import DecoderConfig, Rope
+from harness.compiler.numerics.golden_logits import read_golden_logits
 from harness.compiler.options import CompileOptions
 from harness.errors import UsageError
 from tests.compiler.conftest import recipe_for

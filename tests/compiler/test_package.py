@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.compiler import package, tensor_cache
+from harness.compiler.mlc import tensor_cache
+from harness.compiler.packages import package
 from harness.errors import HarnessError, StageFailed, UsageError
 
 FACTS = {"name": "tiny", "stamp": {"tvm": package.tvm_version(), "targets": {"x86_64": {}}}}

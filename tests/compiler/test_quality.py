@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.compiler import quality, quantization
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.evaluate import reference, source_values
-from harness.compiler.quality import compare
+from harness.compiler import quantization
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.numerics import quality
+from harness.compiler.numerics.evaluate import reference, source_values
+from harness.compiler.numerics.quality import compare
+from harness.compiler.numerics.written import written_values
 from harness.compiler.weights import weights
-from harness.compiler.written import written_values
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
 SETTINGS = {

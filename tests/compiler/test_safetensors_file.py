@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from harness.compiler.safetensors_file import MAX_HEADER_BYTES, read_safetensors
-from harness.compiler.safetensors_shards import read_shards
-from harness.compiler.stored_values import decode
+from harness.compiler.checkpoints.safetensors_file import MAX_HEADER_BYTES, read_safetensors
+from harness.compiler.checkpoints.safetensors_shards import read_shards
+from harness.compiler.checkpoints.stored_values import decode
 from harness.errors import StageFailed
 
 

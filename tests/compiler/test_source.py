@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import recipes
-from harness.compiler import file_hashes, needed_files, source
+from harness.compiler.sources import file_hashes, needed_files, source
 from harness.errors import StageFailed, UsageError
 from harness.recipes import FileSource
 

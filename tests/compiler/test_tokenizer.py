@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from harness.compiler.normalization import PrecompiledMap
-from harness.compiler.tokenizer import to_alc, to_hugging_face, visible_bytes, write_tokenizer
-from harness.compiler.tokenizer_source import TokenizerModel, TokenizerSource, TokenType
+from harness.compiler.tokenization.normalization import PrecompiledMap
+from harness.compiler.tokenization.tokenizer import (
+    to_alc,
+    to_hugging_face,
+    visible_bytes,
+    write_tokenizer,
+)
+from harness.compiler.tokenization.tokenizer_source import (
+    TokenizerModel,
+    TokenizerSource,
+    TokenType,
+)
 from harness.errors import HarnessError, StageFailed, UsageError
 
 

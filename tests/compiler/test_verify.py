@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.compiler import archive
-from harness.compiler.checkpoint import open_checkpoint
-from harness.compiler.evaluate import reference
+from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.numerics.evaluate import reference
+from harness.compiler.packages import archive
 from harness.errors import UsageError
 from harness.stages import verify
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from harness.compiler.architectures.ops import Activation, Input, Ops, Residual
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector, matrix, vector
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 EMBEDDING = "model.embed_tokens"

@@ -14,7 +14,7 @@ import math
 from harness.compiler.architectures.decoder import EMBEDDING
 from harness.compiler.architectures.llama import Llama
 from harness.compiler.architectures.ops import Ops, Residual
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from harness.compiler.architectures.gemma import Gemma
 from harness.compiler.architectures.ops import Ops, Residual
 from harness.compiler.architectures.parameters import Parameter
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 _NORMS = (

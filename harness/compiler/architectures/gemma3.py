@@ -8,7 +8,7 @@ Most layers are windowed and rotate with another base than the others.
 from __future__ import annotations
 
 from harness.compiler.architectures.gemma2 import Gemma2
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 

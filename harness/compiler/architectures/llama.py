@@ -11,7 +11,7 @@ from typing import ClassVar
 from harness.compiler.architectures.decoder import Decoder
 from harness.compiler.architectures.ops import Activation, Ops, Residual
 from harness.compiler.architectures.parameters import Parameter
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 

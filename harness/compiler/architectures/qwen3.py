@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from harness.compiler.architectures.llama import Llama
 from harness.compiler.architectures.qwen2 import upper_windows
-from harness.compiler.config_keys import ConfigKeys
+from harness.compiler.checkpoints.config_keys import ConfigKeys
 from harness.compiler.model_config import DecoderConfig
 
 

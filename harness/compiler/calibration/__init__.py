@@ -21,12 +21,12 @@ from harness.compiler.architectures.decoder import EMBEDDING
 from harness.compiler.calibration import samples
 from harness.compiler.calibration.feedback import damped, round_matrix
 from harness.compiler.calibration.samples import Tokens
-from harness.compiler.checkpoint import Checkpoint
-from harness.compiler.evaluate import Array, Evaluator, source_values
+from harness.compiler.checkpoints.checkpoint import Checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.pair import Pair
-from harness.compiler.parts import Held, Parts, side_by_side
+from harness.compiler.numerics.evaluate import Array, Evaluator, source_values
+from harness.compiler.numerics.pair import Pair
+from harness.compiler.numerics.parts import Held, Parts, side_by_side
 from harness.errors import UsageError
 
 Plain = Mapping[str, npt.NDArray[Any]]

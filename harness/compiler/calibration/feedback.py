@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.parts import side_by_side
+from harness.compiler.numerics.parts import side_by_side
 from harness.compiler.quantization import symmetric
 
 Plain = Mapping[str, npt.NDArray[Any]]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compiler.checkpoint import Checkpoint
-from harness.compiler.evaluate import Array, Evaluator, source_values
-from harness.compiler.parts import Held, Parts
-from harness.compiler.tokenizer_source import TokenizerSource, TokenType
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.numerics.evaluate import Array, Evaluator, source_values
+from harness.compiler.numerics.parts import Held, Parts
+from harness.compiler.tokenization.tokenizer_source import TokenizerSource, TokenType
 from harness.errors import UsageError
 
 Tokens = npt.NDArray[np.intp]

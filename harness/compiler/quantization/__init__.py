@@ -16,7 +16,7 @@ import numpy.typing as npt
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.decoder import EMBEDDING
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoint import Checkpoint, CheckpointTensor
+from harness.compiler.checkpoints.checkpoint import Checkpoint, CheckpointTensor
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.quantization import exact, symmetric

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compiler.checkpoint import CheckpointTensor
-from harness.compiler.format_rows import format_of, from_rows
+from harness.compiler.checkpoints.checkpoint import CheckpointTensor
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat, nibbles_to_words
+from harness.compiler.mlc.format_rows import format_of, from_rows
 from harness.errors import UsageError
 
 Plain = Mapping[str, npt.NDArray[Any]]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compiler.checkpoint import CheckpointTensor
+from harness.compiler.checkpoints.checkpoint import CheckpointTensor
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
-from harness.compiler.parts import side_by_side
+from harness.compiler.numerics.parts import side_by_side
 from harness.errors import UsageError
 
 Plain = Mapping[str, npt.NDArray[Any]]

@@ -1,0 +1,1 @@
+"""Checkpoints as the compiler sees them, whatever file they came from: nothing is believed."""

@@ -1,0 +1,1 @@
+"""MLC's formats: its plain layout written, and what MLC compiled read."""

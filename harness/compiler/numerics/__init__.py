@@ -1,0 +1,1 @@
+"""Models in numbers, without tvm: the reference, and how near a package is to it."""

@@ -1,0 +1,1 @@
+"""The model package: its files, what it says of itself, its archive and its name."""
