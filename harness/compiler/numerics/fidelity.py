@@ -78,4 +78,4 @@ def tolerance(quantization: str, activations: str) -> Tolerance:
         return Tolerance(0.05, None, "weights and activations rounded to 8 bits")
     if bits == 4:
         return Tolerance(0.75, None, "symmetric 4-bit weights")
-    return Tolerance(2.5, None, "symmetric 3-bit weights")
+    return Tolerance(5.0, None, "symmetric 3-bit weights")
