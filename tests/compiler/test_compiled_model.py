@@ -119,6 +119,9 @@ def test_the_real_model_in_its_own_four_bits_loses_what_int8_activations_cost(
     result = quality.compare(tokens, source, host.logits(package, tokens))
     assert result.perplexity < 1.01 * result.source_perplexity
     assert result.mean_kl < 5e-3
+    # With float activations only the KV cache is rounded, to float16.
+    exact = compiled(path, "q4f16_gguf", context=1024, activations="float")
+    assert quality.compare(tokens, source, host.logits(exact, tokens)).mean_kl < 1e-5
     # The weights themselves are the file's own.
     recorded = read_package(package).facts["quality"]
     assert recorded["mean_kl"] < 1e-6 and recorded["same_top"] == 1
