@@ -88,7 +88,7 @@ class Quantization:
             raise UsageError(
                 f"{self.name} has no groups of {size}",
                 cause=str(problem),
-                remedy=f"--group-size {self.weights.group}",
+                remedy=f"--quant {self.name}   # without --group-size",
             ) from problem
 
 
