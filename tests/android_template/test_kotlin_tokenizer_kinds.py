@@ -26,8 +26,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 
-from harness.compiler.tokenization.hf_tokenizer import PATTERNS, read_tokenizer_folder
+from harness.compiler.tokenization.hf_tokenizer import read_tokenizer_folder
 from harness.compiler.tokenization.tokenizer import to_alc, write_tokenizer
+from harness.compiler.tokenization.tokenizer_json import PATTERNS
 from harness.compiler.tokenization.tokenizer_source import TokenType
 
 COUNT = 10_000

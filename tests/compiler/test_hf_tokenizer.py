@@ -18,10 +18,11 @@ from tokenizers import Tokenizer
 
 from harness.compiler.checkpoints.gguf_file import GgufFile
 from harness.compiler.tokenization.gguf_tokenizer import read_tokenizer
-from harness.compiler.tokenization.hf_tokenizer import PATTERNS, read_tokenizer_folder
+from harness.compiler.tokenization.hf_tokenizer import read_tokenizer_folder
 from harness.compiler.tokenization.normalization import SPACE
 from harness.compiler.tokenization.sentencepiece_model import read_sentencepiece
 from harness.compiler.tokenization.tokenizer import to_alc, to_hugging_face, visible_bytes
+from harness.compiler.tokenization.tokenizer_json import PATTERNS
 from harness.compiler.tokenization.tokenizer_source import TokenizerModel, TokenType
 from harness.errors import HarnessError, StageFailed, UsageError
 

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from harness.compiler.checkpoints.mapped_file import map_file, unreadable
 from harness.compiler.checkpoints.stored_values import decode
-from harness.errors import StageFailed
 
 MAX_KEY_BYTES = 65_535
 MAX_DIMENSIONS = 4
@@ -77,24 +77,11 @@ def read_gguf(path: Path) -> GgufFile:
     Raises `StageFailed` with the reason if the file is not there, is not GGUF version 2 or 3, is
     truncated or contradicts itself.
     """
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as problem:
-        cause = "the file is empty" if isinstance(problem, ValueError) else problem.strerror
-        raise _bad(path, cause or str(problem)) from problem
+    mapped = map_file(path, "GGUF")
     try:
         return _Reader(path, mapped).read()
     except _Malformed as problem:
-        raise _bad(path, str(problem)) from problem
-
-
-def _bad(path: Path, cause: str) -> StageFailed:
-    return StageFailed(
-        f"cannot read {path.name} as a GGUF file",
-        cause=cause,
-        remedy=f"ls -l {path}   # remove it if it is damaged, then run the same command again",
-    )
+        raise unreadable(path, "GGUF", str(problem)) from problem
 
 
 class _Malformed(Exception):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import StageFailed
+from harness.compiler.checkpoints.mapped_file import map_file, unreadable
 
 # A tensor takes about a hundred bytes: enough for a quarter of a million.
 MAX_HEADER_BYTES = 25_000_000
@@ -49,24 +49,11 @@ def read_safetensors(path: Path) -> Mapping[str, SafeTensor]:
     Raises `StageFailed` with the reason if the file is not there, is truncated, holds a type that
     the format did not have when this was written, or contradicts itself.
     """
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as problem:
-        cause = "the file is empty" if isinstance(problem, ValueError) else problem.strerror
-        raise _bad(path, cause or str(problem)) from problem
+    mapped = map_file(path, "safetensors")
     try:
         return _read(path, mapped)
     except _Malformed as problem:
-        raise _bad(path, str(problem)) from problem
-
-
-def _bad(path: Path, cause: str) -> StageFailed:
-    return StageFailed(
-        f"cannot read {path.name} as a safetensors file",
-        cause=cause,
-        remedy=f"ls -l {path}   # remove it if it is damaged, then run the same command again",
-    )
+        raise unreadable(path, "safetensors", str(problem)) from problem
 
 
 class _Malformed(Exception):

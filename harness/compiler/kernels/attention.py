@@ -25,8 +25,9 @@ from typing import NamedTuple
 
 from harness.compiler.kernels import ir
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
+from harness.compiler.model_config import PAGE_TOKENS
 
-PAGE = 16
+PAGE = PAGE_TOKENS
 _LANES = 8
 _PIECE = 128
 """A row of a head is kept on the stack in pieces of at most so many floats."""

@@ -15,8 +15,6 @@ from harness.compiler.kernels.choice import Factory, choose
 from harness.compiler.kernels.ir import Expr
 from harness.compiler.kernels.plain_cache import Items
 
-PAGE_SIZE = attention.PAGE
-
 
 def create_paged_kv_cache(
     heads: Heads,
@@ -40,7 +38,7 @@ def create_paged_kv_cache(
 
     `frequencies` as `kv_pages.split_rotary` has them; None where q and k come rotated
     (`rotary.rotary`). A layer's `sm_scale` is `attention.layer_scale`, which also says whether
-    the layer is windowed. The pages hold `PAGE_SIZE` tokens; the runtime argument must say the
+    the layer is windowed. The pages hold `attention.PAGE` tokens; the runtime argument must say the
     same. The runtime's own sliding windows and token trees have no kernels: it refuses them by its
     own check. With `items` the kernels are the plain ones, run so. Raises ValueError for sizes that
     no kernel serves.

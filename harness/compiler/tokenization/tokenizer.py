@@ -58,8 +58,8 @@ import numpy.typing as npt
 
 from harness import files
 from harness.compiler.tokenization import unicode_tables
-from harness.compiler.tokenization.hf_tokenizer import BYTE_TOKEN, PATTERNS
 from harness.compiler.tokenization.normalization import SPACE, PrecompiledMap, Prepend, PrependRule
+from harness.compiler.tokenization.tokenizer_json import BYTE_TOKEN, PATTERNS
 from harness.compiler.tokenization.tokenizer_source import (
     TokenizerModel,
     TokenizerSource,

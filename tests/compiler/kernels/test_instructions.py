@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.compiler.kernels import activations, attention, embedding, kv_pages, matmul
+from harness.compiler.kernels import activations, attention, embedding, kv_pages, matmul, rotary
 from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
@@ -46,6 +46,9 @@ def every_kernel(isa):
         "paged": attention.prefill_paged(heads),
         "ragged": attention.prefill_ragged(heads),
         "rope": kv_pages.split_rotary(heads, [0.1] * 32),
+        "norms and rope": rotary.rotary(
+            heads, [0.1] * 32, q_norm=True, k_norm=True, eps=1e-6, tokens=None
+        ),
         "append": kv_pages.append(heads),
         "merge": kv_pages.merge_state(heads),
         "copy": kv_pages.copy_page(heads),
