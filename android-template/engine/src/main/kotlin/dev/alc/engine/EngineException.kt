@@ -26,6 +26,12 @@ public class ModelIncompatibleException(message: String, cause: Throwable? = nul
 public class BackendException(message: String, cause: Throwable? = null) :
     EngineException("backend", message, cause)
 
+/**
+ * The native code did not return in time. It cannot be interrupted, so the engine that it hangs in
+ * serves nobody any more and can only be closed.
+ */
+public class BackendTimeoutException(message: String) : EngineException("backend-timeout", message)
+
 /** The strategy cannot run here; the message lists what is missing. */
 public class StrategyUnavailableException(message: String) :
     EngineException("strategy-unavailable", message)

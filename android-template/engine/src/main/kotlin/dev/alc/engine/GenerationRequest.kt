@@ -7,7 +7,12 @@ package dev.alc.engine
  *   kept for the next request, its tokens until [ALCEngine.forget]. Null answers once and keeps
  *   nothing.
  * @property maxTokens the most tokens of the answer.
- * @throws InvalidRequestException if [maxTokens] is not positive or the name is empty.
+ * @property stop texts at which the answer ends. The answer's text ends before the first of them,
+ *   wherever tokens begin and end; the text of a stop is never given out.
+ * @property responseFormat what the answer must be.
+ * @property contextPolicy what happens when the conversation no longer fits the context.
+ * @throws InvalidRequestException if [maxTokens] is not positive, the name or a stop is empty, or
+ *   there are more than 16 stops.
  */
 public data class GenerationRequest(
     public val prompt: Prompt,
@@ -15,13 +20,46 @@ public data class GenerationRequest(
     public val maxTokens: Int = 256,
     public val sampling: SamplingOptions = SamplingOptions(),
     public val streaming: StreamingPolicy = StreamingPolicy.Slow(),
+    public val stop: List<String> = emptyList(),
+    public val responseFormat: ResponseFormat = ResponseFormat.TEXT,
+    public val contextPolicy: ContextPolicy = ContextPolicy.REFUSE,
 ) {
     init {
         if (maxTokens < 1) throw InvalidRequestException("maxTokens must be positive, not $maxTokens")
         if (conversation != null && conversation.isEmpty()) {
             throw InvalidRequestException("a conversation's name must not be empty")
         }
+        if (stop.size > MAX_STOPS) throw InvalidRequestException("${stop.size} stops; at most $MAX_STOPS are looked for")
+        if (stop.any { it.isEmpty() }) throw InvalidRequestException("a stop must not be empty")
     }
+
+    private companion object {
+        const val MAX_STOPS = 16
+    }
+}
+
+/** What an answer must be. */
+public enum class ResponseFormat {
+    /** Whatever the model says. */
+    TEXT,
+
+    /**
+     * One JSON object (RFC 8259), held to by masking tokens; cut short only where the number of
+     * tokens, the context or a stop ends it.
+     */
+    JSON,
+}
+
+/** What happens when a prompt and what came before it leave no room in the context. */
+public enum class ContextPolicy {
+    /** The request fails with a [ContextFullException]; the conversation stays as it was. */
+    REFUSE,
+
+    /**
+     * The oldest turns are dropped, system messages kept, until prompt and `maxTokens` fit; what
+     * is left is computed again. Only for conversations of messages: text has no turns.
+     */
+    DROP_OLDEST_TURNS,
 }
 
 /** What an answer follows. */

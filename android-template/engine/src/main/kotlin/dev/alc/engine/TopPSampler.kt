@@ -4,49 +4,6 @@ import java.nio.FloatBuffer
 import kotlin.math.exp
 
 /**
- * How the next token is chosen from the logits.
- *
- * @property temperature 0 takes the best token (greedy); above, logits are divided by it.
- * @property topP keeps the likeliest tokens whose probabilities reach this sum, in (0, 1].
- * @property topK keeps this many of the likeliest tokens; 0 keeps all.
- * @property minP keeps tokens at least this fraction as likely as the likeliest, in [0, 1).
- * @property repetitionPenalty divides positive and multiplies negative logits of tokens that
- *   the sequence has already (prompt included); 1 changes nothing.
- * @property seed where the random numbers start. Equal seeds give equal answers.
- * @throws InvalidRequestException if a value is out of its range or not a number.
- */
-public data class SamplingOptions(
-    public val temperature: Float = 0f,
-    public val topP: Float = 1f,
-    public val topK: Int = 0,
-    public val minP: Float = 0f,
-    public val repetitionPenalty: Float = 1f,
-    public val seed: Long = 0,
-) {
-    init {
-        // Negated comparisons, so that NaN is refused too.
-        check(temperature >= 0f && temperature <= MAX_TEMPERATURE) {
-            "temperature must be 0 to $MAX_TEMPERATURE, not $temperature"
-        }
-        check(topP > 0f && topP <= 1f) { "topP must be above 0 and at most 1, not $topP" }
-        check(topK >= 0) { "topK must not be negative: $topK" }
-        check(minP >= 0f && minP < 1f) { "minP must be 0 to below 1, not $minP" }
-        check(repetitionPenalty > 0f && repetitionPenalty <= MAX_PENALTY) {
-            "repetitionPenalty must be above 0 and at most $MAX_PENALTY, not $repetitionPenalty"
-        }
-    }
-
-    private inline fun check(valid: Boolean, message: () -> String) {
-        if (!valid) throw InvalidRequestException(message())
-    }
-
-    private companion object {
-        const val MAX_TEMPERATURE = 100f
-        const val MAX_PENALTY = 100f
-    }
-}
-
-/**
  * Chooses tokens from logits.
  *
  * The steps, in this order: repetition penalty; at temperature 0 the token with the largest
