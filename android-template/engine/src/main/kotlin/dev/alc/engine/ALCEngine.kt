@@ -186,7 +186,7 @@ public class ALCEngine(
             events.send(GenerationEvent.Started(prompt, cached, ticket.requestedNanos, startNanos))
 
             val sampler = TopPSampler(request.sampling, model.info.vocabSize)
-            prompt.forEach(sampler::accept)
+            prompt.forEach(sampler::prompt)
             val answer = Answer(model.tokenizer, request.maxTokens)
             val usage = { Usage(prompt.size, cached, answer.size) }
 

@@ -9,11 +9,23 @@ public class TokenSet(public val vocabSize: Int) {
         words[id ushr WORD_SHIFT] = words[id ushr WORD_SHIFT] or (1L shl id)
     }
 
-    /** Whether [id] (0 until [vocabSize]) is in the set. */
-    public operator fun contains(id: Int): Boolean = words[id ushr WORD_SHIFT] ushr id and 1L != 0L
+    /** Whether [id] (not negative) is in the set; one outside the vocabulary never is. */
+    public operator fun contains(id: Int): Boolean =
+        id < vocabSize && words[id ushr WORD_SHIFT] ushr id and 1L != 0L
 
     /** Takes everything out. */
     public fun clear(): Unit = words.fill(0)
+
+    /** Calls [action] with each id of the set, lowest first. */
+    internal inline fun forEach(action: (Int) -> Unit) {
+        for (index in words.indices) {
+            var rest = words[index]
+            while (rest != 0L) {
+                action(index * Long.SIZE_BITS + rest.countTrailingZeroBits())
+                rest = rest and (rest - 1)
+            }
+        }
+    }
 
     private companion object {
         const val WORD_SHIFT = 6

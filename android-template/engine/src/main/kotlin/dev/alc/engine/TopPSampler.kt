@@ -1,240 +1,118 @@
 package dev.alc.engine
 
 import java.nio.FloatBuffer
-import kotlin.math.exp
 
 /**
- * Chooses tokens from logits.
+ * Chooses tokens from logits, by these steps in this order:
  *
- * The steps, in this order: repetition penalty; at temperature 0 the token with the largest
- * logit (of equals the lowest id); else division by the temperature, top-k, softmax over what is
- * left, top-p, min-p relative to the likeliest token, and one draw from the probabilities that
- * remain. Of equally likely tokens the lower id counts as the likelier.
+ * | step | what it does | left out when |
+ * |---|---|---|
+ * | mask | tokens outside the given set become impossible | no set |
+ * | logit bias | is added to the logits of the named tokens | empty |
+ * | repetition penalty | divides positive, multiplies negative logits of tokens of prompt and answer | 1 |
+ * | frequency and presence penalty | taken from logits of tokens of the answer: for each occurrence, and once | 0 |
+ * | greedy | at temperature 0 the token with the largest logit is the answer | temperature above 0 |
+ * | temperature | divides the logits; softmax makes probabilities of them | |
+ * | top-k | keeps the k likeliest | 0 |
+ * | top-p | keeps the fewest of the likeliest that reach this sum of probability | 1 |
+ * | min-p | keeps those with this fraction of the likeliest one's probability | 0 |
+ * | typical-p | keeps the fewest, of those whose information is nearest to the entropy, that reach this sum | 1 |
+ * | draw | one token by the probabilities of those that are left | |
  *
- * Every filter keeps a prefix of the same order, so each is found as a threshold by selection in
- * linear time and nothing is sorted. Holds buffers of the size of the vocabulary; serves one
- * sequence at a time and is not safe for use from several threads.
+ * What is asked for about single tokens comes first: a mask or a bias of minus infinity is then
+ * final, as no later step makes an impossible token possible, and greedy answers heed it. The
+ * bias is on the model's own logits, and the penalties see the biased ones, as in llama.cpp and
+ * vLLM; frequency and presence count the answer only, as in OpenAI's API; temperature and filters
+ * come in the order of Hugging Face's `generate`, for which models' recommended values are made.
+ * Each filter sees the probabilities of what the ones before it left, which sum to 1 again.
+ *
+ * Of equal tokens the lower id counts as the better, everywhere. Each step takes linear time and
+ * allocates nothing. Holds buffers of the size of the vocabulary; serves one sequence at a time
+ * and is not safe for use from several threads.
  *
  * @param vocabSize number of logits.
+ * @throws InvalidRequestException if the logit bias names a token that is not in the vocabulary.
  */
 public class TopPSampler(private val options: SamplingOptions, private val vocabSize: Int) {
     private val random = SplitMix64(options.seed)
-    private val logits = FloatArray(vocabSize)
-    private val seen = if (options.repetitionPenalty == 1f) null else SeenTokens(vocabSize)
-    private val weights = if (options.temperature > 0f) FloatArray(vocabSize) else NONE
-    private val order = if (options.temperature > 0f) IntArray(vocabSize) else IntArray(0)
+    private val scores = FloatArray(vocabSize)
+    private val biased = options.logitBias.keys.toIntArray()
+    private val biases = options.logitBias.values.toFloatArray()
+    private val penalties = Penalties.of(options, vocabSize)
+    private val candidates = if (options.temperature > 0f) Candidates(scores) else null
 
-    /** Takes note that [token] is part of the sequence, for the repetition penalty. */
+    init {
+        biased.find { it >= vocabSize }?.let {
+            throw InvalidRequestException("logitBias names token $it; the vocabulary has $vocabSize")
+        }
+    }
+
+    /** Takes note that [token], in the vocabulary, is part of the prompt. */
+    public fun prompt(token: Int) {
+        penalties?.prompt(token)
+    }
+
+    /** Takes note that [token], in the vocabulary, is the next one of the answer. */
     public fun accept(token: Int) {
-        seen?.add(token)
+        penalties?.accept(token)
     }
 
     /**
      * The next token, given the [source] logits (`vocabSize` floats from position 0; read only).
+     * Does not [accept] it.
      *
-     * @throws LogitsException if a logit is NaN or no token has a finite logit.
+     * @param allowed the tokens that may be chosen; null allows all.
+     * @throws LogitsException if a logit is NaN or infinite, or no allowed token is possible.
      */
-    public fun sample(source: FloatBuffer): Int {
-        val best = read(source)
-        if (options.temperature == 0f) return best
-        val kept = weigh(best)
-        var rest = random.nextDouble() * kept.mass
-        var last = best
-        for (id in 0 until vocabSize) {
-            if (!kept.has(weights[id], id)) continue
-            last = id
-            rest -= weights[id]
-            if (rest < 0) break
-        }
-        return last
+    public fun sample(source: FloatBuffer, allowed: TokenSet? = null): Int {
+        val best = read(source, allowed)
+        return if (candidates == null) best else filter(candidates, best).at(random.nextDouble())
     }
 
     /**
      * The probabilities that [sample] would draw from, for tests and displays: a map from token
-     * to probability. Does not draw. Throws as [sample] does.
+     * to probability, in the order of the tokens. Does not draw. Throws as [sample] does.
      */
-    public fun distribution(source: FloatBuffer): Map<Int, Double> {
-        val best = read(source)
-        if (options.temperature == 0f) return mapOf(best to 1.0)
-        val kept = weigh(best)
-        return (0 until vocabSize)
-            .filter { kept.has(weights[it], it) }
-            .associateWith { weights[it] / kept.mass }
+    public fun distribution(source: FloatBuffer, allowed: TokenSet? = null): Map<Int, Double> {
+        val best = read(source, allowed)
+        return if (candidates == null) mapOf(best to 1.0) else filter(candidates, best).probabilities()
     }
 
-    /** Copies and penalizes the logits; returns the best token. */
-    private fun read(source: FloatBuffer): Int {
+    /** Fills [scores] with the logits after bias, penalties and mask; returns the best token. */
+    private fun read(source: FloatBuffer, allowed: TokenSet?): Int {
         if (source.limit() < vocabSize) {
             throw LogitsException("${source.limit()} logits for a vocabulary of $vocabSize")
         }
         source.position(0)
-        source.get(logits)
+        source.get(scores)
         source.position(0)
-        seen?.penalize(logits, options.repetitionPenalty)
+        for (index in biased.indices) scores[biased[index]] += biases[index]
+        penalties?.applyTo(scores)
         var best = -1
         var top = Float.NEGATIVE_INFINITY
         for (id in 0 until vocabSize) {
-            val value = logits[id]
-            if (value > top) {
-                top = value
+            val score = scores[id]
+            // Negated, so that NaN is refused too, and before the mask: such logits are a fault.
+            if (!(score < Float.POSITIVE_INFINITY)) throw LogitsException("the logit of token $id is $score")
+            if (allowed != null && id !in allowed) {
+                scores[id] = Float.NEGATIVE_INFINITY
+            } else if (score > top) {
+                top = score
                 best = id
-            } else if (value.isNaN()) {
-                throw LogitsException("the logit of token $id is not a number")
             }
         }
-        if (best < 0) throw LogitsException("no token is possible: every logit is minus infinity")
-        if (top == Float.POSITIVE_INFINITY) throw LogitsException("the logit of token $best is infinite")
+        if (best < 0) throw LogitsException("no token is possible: all are forbidden or at minus infinity")
         return best
     }
 
-    /** Fills [weights] with unscaled probabilities and returns what the filters keep. */
-    private fun weigh(best: Int): Kept {
-        val top = logits[best]
-        var cut = Cut.ALL
-        if (options.topK in 1 until vocabSize) cut = kth(options.topK)
-        var mass = 0.0
-        for (id in 0 until vocabSize) {
-            val inside = cut.keeps(logits[id], id)
-            val weight = if (inside) exp((logits[id] - top) / options.temperature) else 0f
-            weights[id] = weight
-            mass += weight
-        }
-        cut = Cut.ALL
-        if (options.topP < 1f) cut = nucleus(mass * options.topP)
-        // The likeliest token weighs 1, so minP is itself the least weight.
-        if (options.minP > cut.least) cut = Cut(options.minP, vocabSize)
-        mass = 0.0
-        for (id in 0 until vocabSize) if (cut.keeps(weights[id], id)) mass += weights[id]
-        return Kept(cut, mass)
+    private fun filter(candidates: Candidates, best: Int): Candidates {
+        candidates.fill()
+        // The division keeps the order but can make neighbours equal: the k best are taken before.
+        if (options.topK > 0) candidates.keepBest(options.topK)
+        candidates.weigh(best, options.temperature)
+        if (options.topP < 1f) candidates.keepNucleus(options.topP)
+        if (options.minP > 0f) candidates.keepRelative(options.minP)
+        if (options.typicalP < 1f) candidates.keepTypical(options.typicalP)
+        return candidates
     }
-
-    /** The threshold that keeps the [count] largest logits. */
-    private fun kth(count: Int): Cut {
-        for (id in order.indices) order[id] = id
-        var from = 0
-        var until = vocabSize
-        while (true) {
-            val middle = partition(logits, from, until)
-            when {
-                middle == count - 1 -> return Cut(logits[order[middle]], order[middle])
-                middle >= count -> until = middle
-                else -> from = middle + 1
-            }
-        }
-    }
-
-    /** The threshold that keeps the fewest of the likeliest tokens that weigh [target] together. */
-    private fun nucleus(target: Double): Cut {
-        for (id in order.indices) order[id] = id
-        var from = 0
-        var until = vocabSize
-        var before = 0.0
-        while (until - from > 1) {
-            val middle = partition(weights, from, until)
-            var left = 0.0
-            for (index in from until middle) left += weights[order[index]]
-            if (before + left >= target && middle > from) {
-                until = middle
-            } else if (before + left + weights[order[middle]] >= target || middle + 1 == until) {
-                return Cut(weights[order[middle]], order[middle])
-            } else {
-                before += left + weights[order[middle]]
-                from = middle + 1
-            }
-        }
-        return Cut(weights[order[from]], order[from])
-    }
-
-    /**
-     * Orders `order[from, until)` around one of its entries, larger values first, and returns
-     * where that entry came to lie.
-     */
-    private fun partition(values: FloatArray, from: Int, until: Int): Int {
-        val last = until - 1
-        swap(medianOfThree(values, from, (from + last) ushr 1, last), last)
-        val pivot = order[last]
-        val pivotValue = values[pivot]
-        var boundary = from
-        for (index in from until last) {
-            val id = order[index]
-            val value = values[id]
-            if (value > pivotValue || (value == pivotValue && id < pivot)) swap(index, boundary++)
-        }
-        swap(boundary, last)
-        return boundary
-    }
-
-    private fun medianOfThree(values: FloatArray, a: Int, b: Int, c: Int): Int {
-        val ab = before(values, a, b)
-        val bc = before(values, b, c)
-        val ac = before(values, a, c)
-        return if (ab == bc) b else if (ab == ac) c else a
-    }
-
-    private fun before(values: FloatArray, a: Int, b: Int): Boolean {
-        val first = order[a]
-        val second = order[b]
-        return values[first] > values[second] || (values[first] == values[second] && first < second)
-    }
-
-    private fun swap(a: Int, b: Int) {
-        val held = order[a]
-        order[a] = order[b]
-        order[b] = held
-    }
-
-    /** Keeps values above [least], and of those equal to it the ids up to [lastId]. */
-    private class Cut(val least: Float, private val lastId: Int) {
-        fun keeps(value: Float, id: Int): Boolean = value > least || (value == least && id <= lastId)
-
-        companion object {
-            val ALL = Cut(Float.NEGATIVE_INFINITY, Int.MAX_VALUE)
-        }
-    }
-
-    private class Kept(private val cut: Cut, val mass: Double) {
-        fun has(weight: Float, id: Int): Boolean = weight > 0f && cut.keeps(weight, id)
-    }
-
-    private companion object {
-        val NONE = FloatArray(0)
-    }
-}
-
-/** The tokens of a sequence, each once, in the order in which they first came. */
-private class SeenTokens(vocabSize: Int) {
-    private val known = BooleanArray(vocabSize)
-    private var ids = IntArray(256)
-    private var count = 0
-
-    fun add(token: Int) {
-        if (known[token]) return
-        known[token] = true
-        if (count == ids.size) ids = ids.copyOf(2 * count)
-        ids[count++] = token
-    }
-
-    fun penalize(logits: FloatArray, penalty: Float) {
-        for (index in 0 until count) {
-            val value = logits[ids[index]]
-            logits[ids[index]] = if (value > 0f) value / penalty else value * penalty
-        }
-    }
-}
-
-/**
- * Steele, Lea and Flood's SplitMix64: a generator whose numbers are the same on every platform,
- * which `kotlin.random.Random` does not promise.
- */
-internal class SplitMix64(private var state: Long) {
-    fun nextLong(): Long {
-        state += -0x61c8864680b583ebL
-        var mixed = state
-        mixed = (mixed xor (mixed ushr 30)) * -0x40a7b892e31b1a47L
-        mixed = (mixed xor (mixed ushr 27)) * -0x6b2fb644ecceee15L
-        return mixed xor (mixed ushr 31)
-    }
-
-    /** From 0 until 1, of 53 random bits. */
-    fun nextDouble(): Double = (nextLong() ushr 11) * (1.0 / (1L shl 53))
 }
