@@ -46,6 +46,9 @@ public class InvalidRequestException(message: String, cause: Throwable? = null) 
 /** The prompt and the answer it asks for do not fit the model's context window. */
 public class ContextFullException(message: String) : EngineException("context-full", message)
 
+/** The model needs more memory than it may have; nothing of it was mapped or reserved. */
+public class MemoryBudgetException(message: String) : EngineException("memory-budget", message)
+
 /** There is no key/value cache left, even after dropping idle conversations. */
 public class CacheBudgetException(message: String) : EngineException("cache-budget", message)
 

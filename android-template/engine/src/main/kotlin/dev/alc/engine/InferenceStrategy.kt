@@ -147,6 +147,8 @@ public data class KvShape(
  * @property prefillChunk the most tokens of one [ModelSession.prefill].
  * @property eosTokenIds tokens that end an answer.
  * @property weightsBytes bytes of the mapped weights.
+ * @property workBytes bytes that the backend works in beside weights and cache, as far as the
+ *   package says; 0 if it does not.
  */
 public data class ModelInfo(
     public val name: String,
@@ -163,4 +165,5 @@ public data class ModelInfo(
     public val eosTokenIds: Set<Int>,
     public val kv: KvShape,
     public val weightsBytes: Long,
+    public val workBytes: Long = 0,
 )

@@ -13,6 +13,7 @@ public interface ModelLoader {
      * @throws ModelNotFoundException if a file is missing.
      * @throws ModelDamagedException if a file's size or hash is not what the package says.
      * @throws ModelIncompatibleException if this runtime cannot run the package.
+     * @throws MemoryBudgetException if it needs more than [LoadOptions.maxMemoryBytes].
      * @throws BackendException if the native code fails.
      */
     public suspend fun load(
@@ -31,17 +32,21 @@ public interface ModelLoader {
  * @property maxSessions sessions that may be open at the same time.
  * @property verifyHashes whether to read every file and compare its sha256. Without it only
  *   sizes and the build stamp are compared.
+ * @property maxMemoryBytes the most bytes that the model may take: weights, cache pool, and what
+ *   the backend works in. A model that needs more is refused before anything is mapped.
  */
 public data class LoadOptions(
     public val threads: Int = 2,
     public val contextTokens: Int? = null,
     public val maxSessions: Int = 4,
     public val verifyHashes: Boolean = false,
+    public val maxMemoryBytes: Long = Long.MAX_VALUE,
 ) {
     init {
         require(threads in 1..64) { "threads must be 1 to 64, not $threads" }
         require(contextTokens == null || contextTokens > 0) { "contextTokens must be positive" }
         require(maxSessions in 1..64) { "maxSessions must be 1 to 64, not $maxSessions" }
+        require(maxMemoryBytes > 0) { "maxMemoryBytes must be positive, not $maxMemoryBytes" }
     }
 }
 

@@ -27,6 +27,7 @@ internal class PackageDescription(
     @SerialName("eos_token_ids") val eosTokenIds: List<Int>,
     @SerialName("kv_cache") val kvCache: CacheDescription,
     @SerialName("weights_bytes") val weightsBytes: Long,
+    val memory: MemoryDescription? = null,
     val files: Map<String, FileDescription>,
 )
 
@@ -57,6 +58,10 @@ internal class CacheDescription(
     val dtype: String,
     @SerialName("page_size") val pageSize: Int,
 )
+
+/** Bytes that running the model takes beside its weights and cache. */
+@Serializable
+internal class MemoryDescription(val workspace: Long, val overhead: Long)
 
 /** The size and hash that a file should have; a deployment's stamp also says where it lies. */
 @Serializable

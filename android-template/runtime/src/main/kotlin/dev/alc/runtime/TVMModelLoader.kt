@@ -7,6 +7,7 @@ import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadStage
 import dev.alc.engine.LoadedModel
+import dev.alc.engine.MemoryBudgetException
 import dev.alc.engine.ModelDamagedException
 import dev.alc.engine.ModelIncompatibleException
 import dev.alc.engine.ModelInfo
@@ -46,9 +47,11 @@ public class TVMModelLoader(
     ) {
         private val files = ModelFiles.open(path)
         private val description = files.description
+        private val workBytes = description.memory?.run { workspace + overhead } ?: 0
 
         fun run(): LoadedModel {
             checkStamp()
+            checkMemory()
             checkFiles()
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
@@ -125,6 +128,19 @@ public class TVMModelLoader(
             val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
             if (missing.isNotEmpty()) {
                 refuse("its code needs ${missing.joinToString()}, which this processor lacks")
+            }
+        }
+
+        /** Refuses what would take more memory than it may, while it takes none. */
+        private fun checkMemory() {
+            val cache = shape().pool().allocatedBytes
+            val needed = description.weightsBytes + cache + workBytes
+            if (needed > options.maxMemoryBytes) {
+                throw MemoryBudgetException(
+                    "${description.name} needs ${mib(needed)} MiB: ${mib(description.weightsBytes)} for " +
+                        "weights, ${mib(cache)} for the cache of ${shape().capacityTokens} tokens, " +
+                        "${mib(workBytes)} to work in; it may have ${options.maxMemoryBytes / BYTES_PER_MIB} MiB",
+                )
             }
         }
 
@@ -227,6 +243,7 @@ public class TVMModelLoader(
             eosTokenIds = description.eosTokenIds.toSet(),
             kv = kv,
             weightsBytes = description.weightsBytes,
+            workBytes = workBytes,
         )
 
         /** Tells how far it is; a good place to stop when nobody waits any more. */
@@ -242,6 +259,9 @@ public class TVMModelLoader(
         const val TOKENIZER = "tokenizer.alc"
         const val TEMPLATE = "chat_template.alc.json"
         const val NAME_DIGITS = 16
+        const val BYTES_PER_MIB = 1L shl 20
         val KV_BYTES = mapOf("float16" to 2, "float32" to 4)
+
+        fun mib(bytes: Long): Long = (bytes + BYTES_PER_MIB - 1) / BYTES_PER_MIB
     }
 }

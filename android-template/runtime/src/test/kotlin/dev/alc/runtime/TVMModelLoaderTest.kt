@@ -5,6 +5,7 @@ import dev.alc.engine.EngineException
 import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadStage
+import dev.alc.engine.MemoryBudgetException
 import dev.alc.engine.ModelDamagedException
 import dev.alc.engine.ModelIncompatibleException
 import dev.alc.engine.ModelNotFoundException
@@ -83,6 +84,24 @@ class TVMModelLoaderTest {
         refused<ModelNotFoundException>("tensor-cache.json", folder)
         refused<ModelNotFoundException>("there is no model", File("/no/such/folder"))
         refused<ModelNotFoundException>("package.json", TestFiles.temporaryFolder())
+    }
+
+    @Test
+    fun `a model that needs more memory than it may have is refused before it takes any`() {
+        val folder = TestFiles.packageFolder()
+        val info = load(folder.path).use { it.info }
+        assertTrue(info.workBytes > 0)
+        val tokens = info.contextWindow / 2
+        val cache = info.kv.bytesPerToken * (tokens + info.kv.pageTokens)
+        val needed = info.weightsBytes + info.workBytes + cache
+        val half = LoadOptions(contextTokens = tokens, maxMemoryBytes = needed)
+        load(folder.path, half).close()
+        val stages = ArrayList<LoadStage>()
+        val refusal = assertThrows(MemoryBudgetException::class.java) {
+            load(folder.path, half.copy(maxMemoryBytes = needed - 1)) { stages += it.stage }
+        }
+        assertTrue(refusal.message, "cache of $tokens tokens" in refusal.message!!)
+        assertEquals(emptyList<LoadStage>(), stages)
     }
 
     @Test
