@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ class Step:
     """One generation; steps of the same conversation continue it.
 
     `template` wraps the prompt in the model's chat template; without it the prompt is raw text.
+    `logit_bias` adds to the logits of token ids; minus infinity forbids one. The answer ends before
+    the first text of `stop`. `response_format` is "text" or "json" (one object). `context_policy`,
+    for when the conversation no longer fits, is "refuse" or "drop_oldest_turns". What is out of its
+    range the app refuses (an `AppError` of kind "invalid-request").
+
     `stop_after` cancels once that many tokens have come. Without `keep` the conversation is
     dropped from the KV cache when the step ends.
     """
@@ -43,8 +48,16 @@ class Step:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
-    seed: int = 0
+    min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int = 0
+    stop: Sequence[str] = ()
+    response_format: str = "text"
+    context_policy: str = "refuse"
     stop_after: int | None = None
     keep: bool = True
 

@@ -57,6 +57,9 @@ def instrumentation_failed(serial: str, outcome: Outcome, report: Sequence[str])
             cause=error,
             remedy=f"harness deploy MODEL -s {serial}   # installs the matching app",
         )
+    kind, _, message = error.partition(": ")
+    if kind == "invalid-request":
+        return app_error(serial, {"kind": kind, "message": message})
     if error:
         return DeviceError(
             f"the app on {serial} failed",

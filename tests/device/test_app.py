@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,42 @@ def test_the_request_says_everything(phone: Any) -> None:
     assert request["run"] == phone.run and request["verb"] == "generate"
     assert request["threads"] == 3 and request["context"] == 512
     assert request["steps"][0]["stop_after"] == 2 and request["steps"][0]["template"] is True
+
+
+def test_a_steps_options_reach_the_app(phone: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    play = phone.script
+    phone.script = lambda self, request: (asked.append(request), play(self, request))
+    options: dict[str, Any] = {
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "frequency_penalty": -1.0,
+        "presence_penalty": 2.0,
+        "logit_bias": {7: -math.inf, 9: 1.5},
+        "stop": ["x", "yz"],
+        "response_format": "json",
+        "context_policy": "drop_oldest_turns",
+    }
+    app(phone).generate([Step("p1", "Hello", **options)])
+    step = asked[0]["steps"][0]
+    expected = {**options, "logit_bias": {"7": -math.inf, "9": 1.5}}
+    assert {name: step[name] for name in options} == expected
+
+
+def test_a_request_that_the_app_cannot_read_has_its_kind(phone: Any) -> None:
+    def play(self: Any, request: dict[str, Any]) -> None:
+        self.instrument(
+            "INSTRUMENTATION_RESULT: error=invalid-request: no request: at $.steps[0]",
+            "INSTRUMENTATION_RESULT: ok=false",
+            "INSTRUMENTATION_CODE: -1",
+        )
+        self.am.queue.put(None)
+
+    phone.script = play
+    with pytest.raises(AppError) as raised:
+        app(phone).generate([Step("p1", "Hello", max_tokens="many")])  # type: ignore[arg-type]
+    assert raised.value.kind == "invalid-request"
+    assert raised.value.cause == "invalid-request: no request: at $.steps[0]"
 
 
 def test_nothing_is_left_on_the_device(phone: Any) -> None:

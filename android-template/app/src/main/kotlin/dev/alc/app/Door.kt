@@ -214,12 +214,26 @@ internal class Door(
                 temperature = step.temperature,
                 topP = step.topP,
                 topK = step.topK,
+                minP = step.minP,
+                typicalP = step.typicalP,
                 repetitionPenalty = step.repetitionPenalty,
+                frequencyPenalty = step.frequencyPenalty,
+                presencePenalty = step.presencePenalty,
+                logitBias = step.logitBias,
                 seed = step.seed,
             ),
             // A stop after so many tokens is only exact if the model does not run ahead.
             streaming = StreamingPolicy.Slow(if (step.stopAfter == null) TOKENS_AHEAD else 1),
+            stop = step.stop,
+            responseFormat = named("response_format", step.responseFormat),
+            contextPolicy = named("context_policy", step.contextPolicy),
         )
+
+        private inline fun <reified T : Enum<T>> named(field: String, word: String): T {
+            val known = enumValues<T>().associateBy { it.name.lowercase() }
+            return known[word]
+                ?: throw InvalidRequestException("$field is one of ${known.keys.joinToString()}, not '$word'")
+        }
 
         private fun messages(step: DoorStep): List<ChatMessage> =
             listOfNotNull(step.system?.let { ChatMessage("system", it) }, ChatMessage("user", step.prompt))

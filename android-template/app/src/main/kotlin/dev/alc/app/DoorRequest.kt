@@ -32,10 +32,13 @@ internal class DoorRequest(
         const val PROTOCOL = 1
         private val RUN = Regex("[0-9a-f]{8}")
 
+        // What is no number gets as far as the options that refuse it, and minus infinity is a bias.
+        private val json = Json { allowSpecialFloatingPointValues = true }
+
         /** @throws InvalidRequestException if [file] is not a request for this app. */
         fun read(file: File): DoorRequest {
             val request = try {
-                Json.decodeFromString<DoorRequest>(file.readText())
+                json.decodeFromString<DoorRequest>(file.readText())
             } catch (problem: SerializationException) {
                 throw InvalidRequestException("$file is not a request: ${problem.message}", problem)
             } catch (problem: IOException) {
@@ -64,8 +67,16 @@ internal class DoorStep(
     val temperature: Float = 0f,
     @SerialName("top_p") val topP: Float = 1f,
     @SerialName("top_k") val topK: Int = 0,
-    val seed: Long = 0,
+    @SerialName("min_p") val minP: Float = 0f,
+    @SerialName("typical_p") val typicalP: Float = 1f,
     @SerialName("repetition_penalty") val repetitionPenalty: Float = 1f,
+    @SerialName("frequency_penalty") val frequencyPenalty: Float = 0f,
+    @SerialName("presence_penalty") val presencePenalty: Float = 0f,
+    @SerialName("logit_bias") val logitBias: Map<Int, Float> = emptyMap(),
+    val seed: Long = 0,
+    val stop: List<String> = emptyList(),
+    @SerialName("response_format") val responseFormat: String = "text",
+    @SerialName("context_policy") val contextPolicy: String = "refuse",
     @SerialName("stop_after") val stopAfter: Int? = null,
     val keep: Boolean = true,
 )

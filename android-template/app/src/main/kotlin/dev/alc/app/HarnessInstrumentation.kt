@@ -6,6 +6,7 @@ import android.os.Bundle
 import android.os.Debug
 import android.os.Process
 import android.util.Log
+import dev.alc.engine.EngineException
 import dev.alc.engine.InvalidRequestException
 import dev.alc.runtime.MLCInferenceStrategy
 import kotlinx.coroutines.runBlocking
@@ -36,7 +37,8 @@ public class HarnessInstrumentation : Instrumentation() {
             // Whatever it is, the host gets it in words; an app that dies tells nothing.
             Log.e(TAG, "the request failed", failure)
             results.putString("ok", "false")
-            results.putString("error", "${failure.javaClass.simpleName}: ${failure.message}")
+            val kind = (failure as? EngineException)?.kind ?: failure.javaClass.simpleName
+            results.putString("error", "$kind: ${failure.message}")
         }
         finish(Activity.RESULT_OK, results)
     }
