@@ -14,6 +14,7 @@ public interface ModelLoader {
      * @throws ModelDamagedException if a file's size or hash is not what the package says.
      * @throws ModelIncompatibleException if this runtime cannot run the package.
      * @throws MemoryBudgetException if it needs more than [LoadOptions.maxMemoryBytes].
+     * @throws StorageException if something has to be written and cannot be.
      * @throws BackendException if the native code fails.
      */
     public suspend fun load(

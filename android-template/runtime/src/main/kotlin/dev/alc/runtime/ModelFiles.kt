@@ -3,6 +3,7 @@ package dev.alc.runtime
 import dev.alc.engine.ModelDamagedException
 import dev.alc.engine.ModelNotFoundException
 import java.io.File
+import java.io.IOException
 import java.security.MessageDigest
 
 /**
@@ -16,7 +17,15 @@ internal class ModelFiles private constructor(
     private val files: Map<String, Entry>,
 ) {
     /** A file of the package: where it is, and the size and hash that it should have. */
-    class Entry(val name: String, val file: File, val size: Long, val sha256: String)
+    class Entry(val name: String, val file: File, val size: Long, val sha256: String) {
+        /** Refuses bytes whose hash is [actual] and not the file's. */
+        fun checkHash(actual: String) {
+            if (actual == sha256) return
+            throw ModelDamagedException(
+                "$file ($name) is damaged: its sha256 is $actual instead of $sha256",
+            )
+        }
+    }
 
     /** All files, in the order of their names. */
     val all: List<Entry>
@@ -44,23 +53,19 @@ internal class ModelFiles private constructor(
 
     /** Refuses a file whose bytes are not those of the package; [onBytes] is told each block. */
     inline fun checkHash(entry: Entry, onBytes: (Int) -> Unit) {
-        val digest = MessageDigest.getInstance("SHA-256")
+        val digest = sha256()
         val block = ByteArray(BLOCK)
-        entry.file.inputStream().use { input ->
-            while (true) {
-                val count = input.read(block)
-                if (count < 0) break
-                digest.update(block, 0, count)
-                onBytes(count)
+        reading(entry.file) {
+            entry.file.inputStream().use { input ->
+                while (true) {
+                    val count = input.read(block)
+                    if (count < 0) break
+                    digest.update(block, 0, count)
+                    onBytes(count)
+                }
             }
         }
-        val actual = digest.digest().joinToString("") { "%02x".format(it) }
-        if (actual != entry.sha256) {
-            throw ModelDamagedException(
-                "${entry.file} (${entry.name}) is damaged: its sha256 is $actual instead of " +
-                    entry.sha256,
-            )
-        }
+        entry.checkHash(digest.digest().hex())
     }
 
     companion object {
@@ -123,4 +128,15 @@ internal class ModelFiles private constructor(
             return File(folder, name)
         }
     }
+}
+
+internal fun sha256(): MessageDigest = MessageDigest.getInstance("SHA-256")
+
+internal fun ByteArray.hex(): String = joinToString("") { "%02x".format(it) }
+
+/** Runs [body], which reads [file], and says which one it was where that fails. */
+internal inline fun <T> reading(file: File, body: () -> T): T = try {
+    body()
+} catch (problem: IOException) {
+    throw ModelDamagedException("$file cannot be read: ${problem.message}", problem)
 }

@@ -16,8 +16,8 @@ internal data class ModelShape(
      * The pool that TVM makes of it: whole pages, and one more that it keeps for itself.
      */
     fun pool(): CachePool {
-        val pages = (capacityTokens + kv.pageTokens - 1) / kv.pageTokens
-        val bytes = (pages + 1L) * kv.pageTokens * kv.bytesPerToken
-        return CachePool(pages * kv.pageTokens, maxSequences, bytes)
+        val pages = (capacityTokens.toLong() + kv.pageTokens - 1) / kv.pageTokens
+        val tokens = minOf(pages * kv.pageTokens, Int.MAX_VALUE.toLong()).toInt()
+        return CachePool(tokens, maxSequences, (pages + 1) * kv.pageTokens * kv.bytesPerToken)
     }
 }

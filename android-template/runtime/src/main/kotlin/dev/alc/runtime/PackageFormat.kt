@@ -10,7 +10,6 @@ import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import java.io.File
-import java.io.IOException
 
 /** `package.json`: what a compiled model is and which files it has. */
 @Serializable
@@ -51,7 +50,7 @@ internal class CompiledTarget(
 )
 
 @Serializable
-internal class CacheDescription(
+internal data class CacheDescription(
     val layers: Int,
     @SerialName("kv_heads") val kvHeads: Int,
     @SerialName("head_dim") val headDim: Int,
@@ -103,8 +102,13 @@ internal class LibraryMetadata(
     val quantization: String,
     @SerialName("context_window_size") val contextWindow: Int,
     @SerialName("prefill_chunk_size") val prefillChunk: Int,
+    @SerialName("kv_cache") val kvCache: CacheDescription,
+    @SerialName("model_config") val model: LibraryModel,
     val params: List<LibraryParameter>,
 )
+
+@Serializable
+internal class LibraryModel(@SerialName("vocab_size") val vocabSize: Int)
 
 @Serializable
 internal class LibraryParameter(val name: String, val shape: List<Long>, val dtype: String)
@@ -118,11 +122,7 @@ private val json = Json { ignoreUnknownKeys = true }
  * @throws ModelDamagedException if it is no JSON, or lacks something.
  */
 internal fun <T> readDocument(file: File, type: DeserializationStrategy<T>, schema: String?): T {
-    val text = try {
-        file.readText()
-    } catch (problem: IOException) {
-        throw ModelDamagedException("$file cannot be read: ${problem.message}", problem)
-    }
+    val text = reading(file) { file.readText() }
     return parseDocument(file.toString(), text, type, schema)
 }
 

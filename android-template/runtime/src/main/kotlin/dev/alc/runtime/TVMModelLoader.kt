@@ -1,6 +1,5 @@
 package dev.alc.runtime
 
-import dev.alc.engine.BackendException
 import dev.alc.engine.ChatTemplate
 import dev.alc.engine.KvShape
 import dev.alc.engine.LoadOptions
@@ -15,7 +14,6 @@ import dev.alc.engine.ModelLoader
 import dev.alc.engine.Tokenizer
 import kotlinx.coroutines.ensureActive
 import java.io.File
-import java.io.IOException
 import kotlin.coroutines.CoroutineContext
 import kotlin.coroutines.coroutineContext
 
@@ -23,9 +21,9 @@ import kotlin.coroutines.coroutineContext
  * Opens compiled packages for [runtime]: a plain folder, or the stamp that a deployment wrote.
  *
  * Everything that can be known without running native code is checked first: schema, TVM version,
- * ABI, processor, layout, sizes and, if asked, hashes. Weights are mapped where they lie and not
- * copied. The model's library is copied to [codeCache], because what it comes from may lie where
- * nothing can be executed.
+ * ABI, processor, layout, sizes, the hash of what will be executed and, if asked, the other hashes.
+ * Weights are mapped where they lie and not copied. The model's library is copied to [codeCache],
+ * because what it comes from may lie where nothing can be executed.
  *
  * It does not download or unpack anything.
  */
@@ -51,10 +49,12 @@ public class TVMModelLoader(
 
         fun run(): LoadedModel {
             checkStamp()
+            checkSizes()
             checkMemory()
             checkFiles()
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
+            checkTokenizer(tokenizer)
             val template = if (TEMPLATE in files) {
                 CompiledChatTemplate.read(files[TEMPLATE].file)
             } else {
@@ -131,6 +131,15 @@ public class TVMModelLoader(
             }
         }
 
+        /** Refuses sizes that no model has, before anything is computed with them. */
+        private fun checkSizes() {
+            val sizes = description.kvCache.run { listOf(layers, kvHeads, headDim, pageSize) } +
+                description.run { listOf(vocabSize, contextWindow, prefillChunk) }
+            if (sizes.any { it !in 1..MOST }) {
+                throw ModelDamagedException("${description.name} has a size outside of 1 to $MOST: $sizes")
+            }
+        }
+
         /** Refuses what would take more memory than it may, while it takes none. */
         private fun checkMemory() {
             val cache = shape().pool().allocatedBytes
@@ -161,6 +170,17 @@ public class TVMModelLoader(
             report(LoadStage.CHECK, total, total)
         }
 
+        /** Refuses a tokenizer of another model, whose tokens this one could not embed. */
+        private fun checkTokenizer(tokenizer: Tokenizer) {
+            val size = description.vocabSize
+            if (tokenizer.vocabSize > size || description.eosTokenIds.any { it !in 0 until size }) {
+                throw ModelIncompatibleException(
+                    "the tokenizer has ${tokenizer.vocabSize} tokens and answers end with " +
+                        "${description.eosTokenIds}, the model knows $size tokens",
+                )
+            }
+        }
+
         /** Refuses a library that was not compiled for this package. */
         private fun checkLibrary(machine: ModelMachine): LibraryMetadata {
             val source = "the library's _metadata"
@@ -169,6 +189,8 @@ public class TVMModelLoader(
             val facts = listOf(
                 Triple("quantization", metadata.quantization, description.quantization),
                 Triple("prefill chunk", metadata.prefillChunk, description.prefillChunk),
+                Triple("vocabulary", metadata.model.vocabSize, description.vocabSize),
+                Triple("key/value cache", metadata.kvCache, description.kvCache),
             )
             for ((what, actual, expected) in facts) {
                 if (actual != expected) {
@@ -186,31 +208,12 @@ public class TVMModelLoader(
             return metadata
         }
 
-        /** The library in the code cache: under its hash, written whole, not writable. */
         private fun copyLibrary(): File {
             val source = files["lib/${runtime.abi}/$LIBRARY"]
-            val target = File(codeCache, "${source.sha256.take(NAME_DIGITS)}-$LIBRARY")
             report(LoadStage.LIBRARY, 0, source.size)
-            if (options.verifyHashes || target.length() != source.size) {
-                try {
-                    codeCache.mkdirs()
-                    val fresh = File.createTempFile("libmodel", ".tmp", codeCache)
-                    try {
-                        source.file.copyTo(fresh, overwrite = true)
-                        fresh.setReadOnly()
-                        if (!fresh.renameTo(target)) throw IOException("cannot rename to $target")
-                    } finally {
-                        fresh.delete()
-                    }
-                } catch (problem: IOException) {
-                    throw BackendException(
-                        "cannot copy ${source.name} to $codeCache: ${problem.message}",
-                        problem,
-                    )
-                }
-            }
+            val copy = CodeCache(codeCache).place(source)
             report(LoadStage.LIBRARY, source.size, source.size)
-            return target
+            return copy
         }
 
         private fun shape(): ModelShape {
@@ -258,7 +261,7 @@ public class TVMModelLoader(
         const val LIBRARY = "libmodel.so"
         const val TOKENIZER = "tokenizer.alc"
         const val TEMPLATE = "chat_template.alc.json"
-        const val NAME_DIGITS = 16
+        const val MOST = 1 shl 24
         const val BYTES_PER_MIB = 1L shl 20
         val KV_BYTES = mapOf("float16" to 2, "float32" to 4)
 

@@ -83,10 +83,6 @@ public class TVMModule internal constructor(
         openModules.incrementAndGet()
     }
 
-    /** Ids of the open sequences. */
-    public val openSequences: Set<Int>
-        get() = sequences.keys.toSet()
-
     /**
      * Opens an empty sequence and returns its id.
      *

@@ -19,7 +19,11 @@ internal object Weights {
         val document = readDocument(files[INDEX].file, TensorCache.serializer(), schema = null)
         val names = document.metadata["params"] as? JsonArray
             ?: throw ModelDamagedException("$INDEX does not say the order of the weights")
-        return Index(document.records, names.map { (it as JsonPrimitive).content })
+        val order = names.map {
+            (it as? JsonPrimitive)?.content
+                ?: throw ModelDamagedException("$INDEX names a weight by $it")
+        }
+        return Index(document.records, order)
     }
 
     /** Refuses an index whose weights are not those that the library was compiled for. */
@@ -102,9 +106,12 @@ internal object Weights {
         }
     }
 
+    /** Refuses a tensor that has other bytes than its type and shape, or none. */
     private fun checkBytes(record: TensorRecord, type: DataType) {
-        val elements = record.shape.fold(1L) { product, size -> product * size }
-        if (elements * type.width / Byte.SIZE_BITS != record.nbytes) {
+        val bits = record.shape.fold(type.width.toLong()) { product, size ->
+            if (size < 1 || product > Long.MAX_VALUE / size) 0 else product * size
+        }
+        if (bits == 0L || bits / Byte.SIZE_BITS != record.nbytes) {
             throw ModelDamagedException(
                 "$INDEX: ${record.name} has ${record.nbytes} bytes, which is not " +
                     "${record.dtype}${record.shape}",

@@ -9,12 +9,17 @@ import dev.alc.engine.MemoryBudgetException
 import dev.alc.engine.ModelDamagedException
 import dev.alc.engine.ModelIncompatibleException
 import dev.alc.engine.ModelNotFoundException
+import dev.alc.engine.StorageException
 import kotlinx.coroutines.CancellationException
+import kotlinx.coroutines.asCoroutineDispatcher
+import kotlinx.coroutines.async
+import kotlinx.coroutines.awaitAll
 import kotlinx.coroutines.cancel
 import kotlinx.coroutines.runBlocking
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
+import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
@@ -22,6 +27,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
 import java.io.File
+import java.util.concurrent.Executors
 
 /** Whole packages load from a folder or a stamp; everything else is refused by name. */
 class TVMModelLoaderTest {
@@ -197,21 +203,134 @@ class TVMModelLoaderTest {
     }
 
     @Test
-    fun `a cancelled load stops and leaves nothing open`() {
-        for (stage in LoadStage.entries) {
+    fun `a copy that was altered or cut off is made anew`() {
+        load(TestFiles.packageFolder().path).close()
+        val copy = TestFiles.codeCache.listFiles()!!.single { it.name.endsWith("libmodel.so") }
+        val bytes = copy.readBytes()
+        val altered = bytes.copyOf().also { it[bytes.size / 2] = (it[bytes.size / 2] + 1).toByte() }
+        for (wrong in listOf(altered, bytes.copyOf(bytes.size / 2), ByteArray(0))) {
+            copy.delete()
+            copy.writeBytes(wrong)
+            load(TestFiles.packageFolder().path).close()
+            assertArrayEquals(bytes, copy.readBytes())
+        }
+    }
+
+    @Test
+    fun `code of another hash than the package says is never executed`() {
+        val folder = TestFiles.altered()
+        TestFiles.replace(File(folder, "lib/${TestFiles.runtime().abi}/libmodel.so")) { bytes ->
+            bytes.also { it[bytes.size / 2] = (it[bytes.size / 2] + 1).toByte() }
+        }
+        refused<ModelDamagedException>("sha256", folder)
+    }
+
+    @Test
+    fun `a code cache that cannot be written is a storage error`() {
+        for (place in listOf(File("/dev/null/cache"), File("/proc/cache"))) {
+            val loader = TVMModelLoader(TestFiles.runtime(), place)
+            val problem = assertThrows(StorageException::class.java) {
+                runBlocking { loader.load(TestFiles.packageFolder().path) }
+            }
+            assertTrue(problem.message, "$place" in problem.message!!)
+        }
+    }
+
+    @Test
+    fun `a tokenizer with more tokens than the model is refused`() {
+        val size = TestFiles.open().use { it.tokenizer.vocabSize }
+        val folder = TestFiles.altered {
+            it.replace(Regex("\"vocab_size\": *[0-9]+"), "\"vocab_size\": ${size - 1}")
+        }
+        refused<ModelIncompatibleException>("the tokenizer has $size tokens", folder)
+    }
+
+    @Test
+    fun `sizes that the library was not compiled for are refused`() {
+        fun withSize(name: String, value: Int) = TestFiles.altered {
+            it.replace(Regex("\"$name\": *[0-9]+"), "\"$name\": $value")
+        }
+        val names = listOf(
+            "vocab_size", "prefill_chunk", "context_window", "layers", "kv_heads", "head_dim", "page_size",
+        )
+        for (name in names) {
+            refused<ModelIncompatibleException>("the library", withSize(name, 1_000_000))
+            for (size in listOf(0, -1, Int.MAX_VALUE)) {
+                refused<ModelDamagedException>("has a size outside", withSize(name, size))
+            }
+        }
+    }
+
+    @Test
+    fun `a cache that no memory can hold is refused`() {
+        for (tokens in listOf(Int.MAX_VALUE, Int.MAX_VALUE - 100, 1 shl 30)) {
+            assertThrows(EngineException::class.java) {
+                load(TestFiles.packageFolder().path, LoadOptions(contextTokens = tokens)).close()
+            }
+        }
+        assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
+    }
+
+    @Test
+    fun `a load that is cancelled at any report gives everything back`() {
+        val path = TestFiles.packageFolder().path
+        val options = LoadOptions(verifyHashes = true)
+        var reports = 0
+        load(path, options) { reports++ }.close()
+        val handles = TestFiles.heldHandles()
+        val open = TestFiles.openFiles()
+        val threads = Thread.activeCount()
+        for (last in 1..reports) {
+            var seen = 0
             assertThrows(CancellationException::class.java) {
                 runBlocking {
                     val loader = TVMModelLoader(TestFiles.runtime(), TestFiles.codeCache)
                     val scope = this
-                    val path = TestFiles.packageFolder().path
-                    val model = loader.load(path) { if (it.stage == stage) scope.cancel() }
-                    model.close()
+                    loader.load(path, options) { if (++seen == last) scope.cancel() }.close()
                     error("the load went on")
                 }
             }
+            assertEquals(last, seen)
+            assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
         }
+        assertEquals(handles, TestFiles.heldHandles())
+        assertEquals(open, TestFiles.openFiles())
+        assertEquals(threads, Thread.activeCount())
+        load(path).close()
+    }
+
+    @Test
+    fun `a load whose listener throws gives everything back`() {
+        val handles = TestFiles.heldHandles()
+        for (stage in LoadStage.entries) {
+            val problem = assertThrows(IllegalStateException::class.java) {
+                load(TestFiles.packageFolder().path) { if (it.stage == stage) error("no more") }
+            }
+            assertEquals("no more", problem.message)
+        }
+        assertEquals(handles, TestFiles.heldHandles())
         assertEquals(emptyList<String>(), TestFiles.mappedModelFiles())
-        load(TestFiles.packageFolder().path).close()
+    }
+
+    @Test
+    fun `packages load in the background, several at the same time`() {
+        val path = TestFiles.packageFolder().path
+        val cache = TestFiles.temporaryFolder()
+        val answers = runBlocking {
+            List(3) {
+                val own = Executors.newSingleThreadExecutor().asCoroutineDispatcher()
+                async(own) {
+                    own.use {
+                        TVMModelLoader(TestFiles.runtime(), cache).load(path).use { model ->
+                            val logits = model.openSession().prefill(intArrayOf(1, 2, 3))
+                            FloatArray(logits.limit()).also { logits.get(it) }
+                        }
+                    }
+                }
+            }.awaitAll()
+        }
+        for (answer in answers) assertArrayEquals(answers[0], answer, 0f)
+        assertEquals(1, cache.listFiles()!!.size)
     }
 
     @Test

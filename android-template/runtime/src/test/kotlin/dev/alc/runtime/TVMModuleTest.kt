@@ -16,6 +16,9 @@ import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
 import java.nio.FloatBuffer
+import java.util.concurrent.ConcurrentLinkedQueue
+import java.util.concurrent.atomic.AtomicBoolean
+import java.util.concurrent.atomic.LongAdder
 import kotlin.concurrent.thread
 
 /** Sequences of tokens in a loaded model: the same tokens give the same logits on every way. */
@@ -210,6 +213,45 @@ class TVMModuleTest {
             assertTrue("$problem", problem is LifecycleException)
         }
         session.decode(1)
+    }
+
+    @Test
+    fun `threads that meddle while the owner computes and closes get exceptions`() {
+        val session = model.openSession()
+        session.prefill(tokens)
+        val running = AtomicBoolean(true)
+        val refused = LongAdder()
+        val unexpected = ConcurrentLinkedQueue<Throwable>()
+        val calls = listOf<() -> Unit>(
+            { session.decode(1) },
+            { session.verify(tokens) },
+            { session.trim(0) },
+            { session.reset() },
+            { session.fork() },
+            { model.openSession() },
+        )
+        val meddlers = List(2) {
+            thread {
+                while (running.get()) {
+                    for (call in calls) {
+                        val problem = runCatching(call).exceptionOrNull()
+                        if (problem is LifecycleException) refused.increment() else unexpected.add(problem)
+                    }
+                    // Refused while the model is open, and nothing to do after that.
+                    runCatching { model.close() }
+                }
+            }
+        }
+        repeat(30) {
+            session.decode(it)
+            session.trim(tokens.size)
+        }
+        model.close()
+        val atClose = refused.sum()
+        while (refused.sum() < atClose + 100) Thread.yield()
+        running.set(false)
+        meddlers.forEach { it.join() }
+        assertEquals(emptyList<Throwable>(), unexpected.toList())
     }
 
     @Test

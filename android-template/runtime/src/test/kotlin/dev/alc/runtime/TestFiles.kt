@@ -64,9 +64,9 @@ internal object TestFiles {
     /** Native handles that are held when nothing unreachable is left. */
     fun heldHandles(): Long {
         var last = Long.MAX_VALUE
-        repeat(20) {
+        repeat(8) {
             System.gc()
-            Thread.sleep(20)
+            Thread.sleep(5)
             LogitsView.sweep()
             last = minOf(last, NativeBindings.heldHandles())
         }
@@ -78,6 +78,12 @@ internal object TestFiles {
         .map { it.substringAfterLast(' ') }
         .filter { "params_shard" in it || "libmodel.so" in it }
         .distinct()
+
+    /** What this process has open, by name. */
+    fun openFiles(): List<String> = File("/proc/self/fd").listFiles()!!
+        .mapNotNull { runCatching { Files.readSymbolicLink(it.toPath()).toString() }.getOrNull() }
+        .filter { it.startsWith("/") && !it.startsWith("/proc/") }
+        .sorted()
 
     fun temporaryFolder(): File = Files.createTempDirectory("alc-test").toFile().apply {
         Runtime.getRuntime().addShutdownHook(Thread { deleteRecursively() })
