@@ -30,8 +30,11 @@ from harness.types import (
 
 if TYPE_CHECKING:
     from harness.device.link import DeviceLink
+    from harness.device.suites import Outcome
 
 STAGES = ("compile", "build", "render", "package", "deploy", "test", "measure", "report")
+# An emulated phone takes a minute for the engine's own suites.
+SUITES_SECONDS = 1800.0
 Value = TypeVar("Value")
 
 
@@ -323,6 +326,39 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
         "verify",
         lambda: stage.verify(folder, golden, stage.on_phone(app), where=str(road.device)),
     )
+
+
+def engine_suites(road: AppRoad, package: Path) -> tuple[Outcome, ...]:
+    """The Kotlin modules' own tests on the road's device, on the model package in a folder.
+
+    Raises what the stages up to package raise, and `DeviceError` if the tests do not come to
+    their end.
+    """
+    from harness.device import suites
+    from harness.stages.package.suites import suites as make
+
+    apk = road._stage("package", lambda: make(road.render, road.workspace))
+
+    def run() -> tuple[Outcome, ...]:
+        with console.step("test", f"suites on {road.device}") as step:
+            step.update("installing")
+            road.link.install(apk.path)
+            try:
+                outcomes = suites.run(
+                    road.link,
+                    apk.application_id,
+                    apk.classes,
+                    package=suites.push_package(road.link, package),
+                    timeout=SUITES_SECONDS,
+                    on_test=step.update,
+                )
+            finally:
+                suites.clear(road.link)
+            passed = sum(one.outcome == "passed" for one in outcomes)
+            step.done(f"{passed} of {len(outcomes)} tests of the engine passed on {road.device}")
+        return outcomes
+
+    return road._on_device("test", run)
 
 
 def _opened(package: Path, workspace: Path) -> ModelPackage:

@@ -32,8 +32,10 @@ class Aapt2:
         argv: list[str | Path] = [self.path, "compile", "--dir", resources, "-o", compiled]
         process.run(argv, what="aapt2 compile", timeout=SECONDS)
 
-    def link(self, manifest: Path, compiled: Path, output: Path, *, values: LinkValues) -> None:
-        """Link a manifest and compiled resources into an APK without code.
+    def link(
+        self, manifest: Path, compiled: Path | None, output: Path, *, values: LinkValues
+    ) -> None:
+        """Link a manifest and compiled resources, if there are any, into an APK without code.
 
         Raises `StageFailed` with what aapt2 does not accept.
         """
@@ -43,7 +45,8 @@ class Aapt2:
         argv += ["--compile-sdk-version-code", str(values.compile_sdk)]
         argv += ["--compile-sdk-version-name", str(values.compile_sdk)]
         argv += ["--version-code", str(values.version_code)]
-        argv += ["--version-name", values.version_name, compiled]
+        argv += ["--version-name", values.version_name]
+        argv += [compiled] if compiled else []
         process.run(argv, what="aapt2 link", timeout=SECONDS)
 
 

@@ -77,11 +77,28 @@ def build_kotlin(project: Path, folder: Path, *, tests: bool = False) -> KotlinJ
     Raises `MissingTool` without Maven, a JDK, or a network that the first build needs, and
     `StageFailed` if the sources do not compile or a test fails.
     """
+    options = () if tests else ("-Dmaven.test.skip=true",)
+    return _build(project, folder, poms.modules_of(project), options, "Kotlin modules")
+
+
+def build_suites(project: Path, folder: Path) -> tuple[KotlinJars, Mapping[str, Path]]:
+    """Compile the modules, their tests, and the app that runs the tests on a device.
+
+    Returns the jars, the tests' libraries among them, and the folder of each module's compiled
+    tests. Parameters and errors are those of `build_kotlin`.
+    """
+    modules = poms.modules_of(project)
+    jars = _build(project, folder, (*modules, poms.SUITES), ("-DskipTests",), "Kotlin tests")
+    return jars, {name: folder / name / "target/test-classes" for name in modules}
+
+
+def _build(
+    project: Path, folder: Path, modules: tuple[str, ...], options: Iterable[str], what: str
+) -> KotlinJars:
     maven = find()
     project = project.resolve()
     catalog = poms.read_catalog(project)
-    modules = poms.modules_of(project)
-    if not modules:
+    if not poms.modules_of(project):
         raise StageFailed(
             f"{project} has no Kotlin modules",
             cause=f"none of {', '.join(poms.MODULES)} has src/main/kotlin",
@@ -90,13 +107,11 @@ def build_kotlin(project: Path, folder: Path, *, tests: bool = False) -> KotlinJ
     for name, text in poms.reactor(project, catalog, modules).items():
         files.write_text(folder / name, text)
     goals = ["package", "dependency:build-classpath"]
-    options = [f"-Dmdep.outputFile={folder.resolve()}/${{project.artifactId}}.classpath"]
-    options += ["-DincludeScope=runtime", "-Dmdep.regenerateFile=true"]
-    if not tests:
-        options.append("-Dmaven.test.skip=true")
-    with console.step("package", "Kotlin modules with Maven") as step:
-        _run(maven, folder, [*goals, *options], step, what="the Kotlin build")
-        step.done(f"Kotlin modules with Maven: {', '.join(modules)}")
+    goals += [f"-Dmdep.outputFile={folder.resolve()}/${{project.artifactId}}.classpath"]
+    goals += ["-DincludeScope=runtime", "-Dmdep.regenerateFile=true", *options]
+    with console.step("package", f"{what} with Maven") as step:
+        _run(maven, folder, goals, step, what="the Kotlin build")
+        step.done(f"{what} with Maven: {', '.join(modules)}")
     jars = {name: folder / name / "target" / f"{name}-{poms.VERSION}.jar" for name in modules}
     text = (folder / f"{modules[-1]}.classpath").read_text(encoding="utf-8")
     built = {path.resolve() for path in jars.values()}

@@ -18,8 +18,10 @@ GOOGLE = "https://dl.google.com/android/maven2/"
 
 # Each module stands on the one before it.
 MODULES = ("engine", "runtime", "provider", "app")
+# An app that runs the modules' own tests on a device; no part of what is shipped.
+SUITES = "suites"
 # Only the Android edge sees android.*; it is on every device, so it is never packaged.
-PROVIDED = {"app": ("android-all",)}
+PROVIDED = {"app": ("android-all",), SUITES: ("android-all",)}
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,14 @@ def _parent(catalog: Catalog, modules: tuple[str, ...]) -> str:
 def _module(source: Path, name: str, below: tuple[str, ...], catalog: Catalog) -> str:
     versions = catalog.versions
     needs = [(Library(GROUP, module, VERSION), "compile") for module in below]
-    needs += [(catalog.libraries[library], "compile") for library in catalog.bundles[name]]
+    tests = catalog.bundles["test"]
+    needs += [
+        (catalog.libraries[library], "compile")
+        for library in (tests if name == SUITES else catalog.bundles[name])
+    ]
     needs += [(catalog.libraries[library], "provided") for library in PROVIDED.get(name, ())]
-    needs += [(catalog.libraries[library], "test") for library in catalog.bundles["test"]]
+    if name != SUITES:
+        needs += [(catalog.libraries[library], "test") for library in tests]
     kotlin = versions["kotlin"]
     return _document(
         f"""

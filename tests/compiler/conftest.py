@@ -425,12 +425,15 @@ def workspace() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def compiled(workspace: Path) -> Callable[..., Path]:
-    """A function that compiles a GGUF file for this host and returns the package's folder."""
+    """A function that compiles a GGUF file, for this host unless `abis` says otherwise, and
+    returns the package's folder."""
 
-    def compile_(path: Path, quantization: str, **changes: Any) -> Path:
+    def compile_(
+        path: Path, quantization: str, abis: tuple[Abi, ...] = (Abi.X86_64,), **changes: Any
+    ) -> Path:
         recipe = recipe_for(path, **changes)
         options = CompileOptions.of(recipe, {"quantization": quantization})
-        return compile_model(recipe, options, (Abi.X86_64,), workspace).path
+        return compile_model(recipe, options, abis, workspace).path
 
     return compile_
 

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +46,18 @@ def assemble(
     """
     jars = compile_kotlin(project.path, workspace)
     framework = maven.resolve(project.path, ["android-all"])[0]
-    translator = _Translator(project.path, facts, framework, workspace)
+    translator = Translator(project.path, facts, framework, workspace)
     libraries = translator.libraries(jars)
     own = translator.own(jars)
     with console.step(STAGE, "manifest and resources with aapt2") as step:
         base = output.with_name("resources.apk")
-        _link(project.path, facts, framework, linker, base)
+        manifest = project.path / android_project.MANIFEST
+        resources = project.path / android_project.RESOURCES
+        link(manifest, resources, facts, framework, linker, base)
         step.update("writing the APK")
         entries = list(apk_writer.entries_of(base))
-        entries += _dex_entries([*own, *libraries])
-        entries += _library_entries(project.path)
+        entries += dex_entries([*own, *libraries])
+        entries += library_entries(project.path)
         apk_writer.write(output, entries)
         base.unlink()
         step.done(f"APK written, {len(entries)} files")
@@ -63,17 +65,7 @@ def assemble(
 
 def compile_kotlin(project: Path, workspace: Path) -> Jars:
     """Compile the Kotlin modules, or return the jars that are there."""
-    sources = {
-        str(path.relative_to(project)): files.sha256_file(path)
-        for module in poms.modules_of(project)
-        for path in sorted((project / module / "src/main").rglob("*"))
-        if path.is_file() and path.suffix in (".kt", ".java")
-    }
-    # The POMs name folders; those of an imaginary one say the same for every project.
-    catalog = poms.read_catalog(project)
-    reactor = poms.reactor(Path("project"), catalog, poms.modules_of(project))
-    described = hashlib.sha256(files.canonical_json(reactor)).hexdigest()
-    inputs = {"sources": sources, "poms": described, "format": FORMAT}
+    inputs = {**kotlin_inputs(project, poms.modules_of(project)), "format": FORMAT}
 
     def work(folder: Path) -> Mapping[str, object]:
         # Maven's folder stays if the build fails, so that its own command can be tried there.
@@ -96,7 +88,24 @@ def compile_kotlin(project: Path, workspace: Path) -> Jars:
     return Jars(made.key, own, libraries)
 
 
-class _Translator:
+def kotlin_inputs(
+    project: Path, modules: tuple[str, ...], folders: Sequence[str] = ("src/main",)
+) -> dict[str, object]:
+    """What a build of these `folders` of the modules depends on, for a key."""
+    sources = {
+        str(path.relative_to(project)): files.sha256_file(path)
+        for module in modules
+        for folder in folders
+        for path in sorted((project / module / folder).rglob("*"))
+        if path.is_file() and path.suffix in (".kt", ".java")
+    }
+    # The POMs name folders; those of an imaginary one say the same for every project.
+    reactor = poms.reactor(Path("project"), poms.read_catalog(project), modules)
+    described = hashlib.sha256(files.canonical_json(reactor)).hexdigest()
+    return {"sources": sources, "poms": described}
+
+
+class Translator:
     """D8 with what every translation of a project has in common."""
 
     def __init__(self, project: Path, facts: Facts, framework: Path, workspace: Path) -> None:
@@ -165,7 +174,15 @@ def merged_manifest(source: Path, application_id: str) -> bytes:
     return merged
 
 
-def _link(project: Path, facts: Facts, framework: Path, linker: aapt2.Aapt2, base: Path) -> None:
+def link(
+    source: Path,
+    resources: Path | None,
+    facts: Facts,
+    framework: Path,
+    linker: aapt2.Aapt2,
+    base: Path,
+) -> None:
+    """Make `base`, an APK of the manifest `source` and of `resources`, without code."""
     values = aapt2.LinkValues(
         framework=framework,
         min_sdk=facts.min_sdk,
@@ -175,14 +192,15 @@ def _link(project: Path, facts: Facts, framework: Path, linker: aapt2.Aapt2, bas
         version_name=facts.version_name,
     )
     with tempfile.TemporaryDirectory(dir=base.parent) as folder:
-        manifest, compiled = Path(folder) / "AndroidManifest.xml", Path(folder) / "res.zip"
-        merged = merged_manifest(project / android_project.MANIFEST, facts.application_id)
-        manifest.write_bytes(merged)
-        linker.compile(project / android_project.RESOURCES, compiled)
+        manifest = Path(folder) / "AndroidManifest.xml"
+        compiled = Path(folder) / "res.zip" if resources else None
+        manifest.write_bytes(merged_manifest(source, facts.application_id))
+        if resources and compiled:
+            linker.compile(resources, compiled)
         linker.link(manifest, compiled, base, values=values)
 
 
-def _dex_entries(paths: list[Path]) -> list[apk_writer.Entry]:
+def dex_entries(paths: Sequence[Path]) -> list[apk_writer.Entry]:
     """The dex files under the names that Android looks for: classes.dex, classes2.dex, ..."""
     return [
         apk_writer.Entry(f"classes{number if number > 1 else ''}.dex", path.read_bytes(), True)
@@ -190,7 +208,8 @@ def _dex_entries(paths: list[Path]) -> list[apk_writer.Entry]:
     ]
 
 
-def _library_entries(project: Path) -> list[apk_writer.Entry]:
+def library_entries(project: Path) -> list[apk_writer.Entry]:
+    """The native libraries that the project carries, under their names in an APK."""
     return [
         apk_writer.Entry(name, path.read_bytes(), True)
         for name, path in android_project.libraries(project).items()

@@ -67,7 +67,8 @@ public final class ActivityThread {
     private void bind(Map<String, String> facts, Map<String, String> instrumenting) {
         ApplicationInfo info = new ApplicationInfo(facts);
         ClassLoader loader =
-                new PathClassLoader(facts.get("classes"), info.nativeLibraryDir, classLoader());
+                new PathClassLoader(
+                        facts.get("classes"), info.sourceDir, info.nativeLibraryDir, classLoader());
         Thread.currentThread().setContextClassLoader(loader);
         ContextImpl context = new ContextImpl(info, loader, facts);
         try {

@@ -5,7 +5,10 @@ import java.net.MalformedURLException;
 import java.net.URL;
 import java.net.URLClassLoader;
 
-/** Loads an app's translated classes, and its native libraries from its own folder. */
+/**
+ * Loads an app's translated classes, its resources from the APK, and its native libraries from its
+ * own folder.
+ */
 public class PathClassLoader extends URLClassLoader {
     private final File libraries;
 
@@ -13,8 +16,9 @@ public class PathClassLoader extends URLClassLoader {
         registerAsParallelCapable();
     }
 
-    public PathClassLoader(String classes, String librarySearchPath, ClassLoader parent) {
-        super(new URL[] {url(classes)}, parent);
+    public PathClassLoader(
+            String classes, String apk, String librarySearchPath, ClassLoader parent) {
+        super(new URL[] {url(classes), url(apk)}, parent);
         libraries = new File(librarySearchPath);
     }
 
