@@ -53,6 +53,10 @@ public class Activity extends ContextThemeWrapper {
 
     protected void onDestroy() {}
 
+    public void onLowMemory() {}
+
+    public void onTrimMemory(int level) {}
+
     public final Application getApplication() {
         return application;
     }

@@ -8,6 +8,7 @@ import android.widget.EditText
 import android.widget.LinearLayout
 import android.widget.ScrollView
 import android.widget.TextView
+import dev.alc.provider.GenerationOptions
 import dev.alc.provider.LLMConfig
 import dev.alc.provider.LLMResponse
 import dev.alc.provider.LocalLLMProvider
@@ -24,6 +25,7 @@ import kotlinx.coroutines.runBlocking
  */
 public class MainActivity : Activity() {
     private val scope = CoroutineScope(Dispatchers.Default)
+    private val options = GenerationOptions(updateIntervalMs = 50)
     private lateinit var provider: LocalLLMProvider
     private lateinit var prompt: EditText
     private lateinit var answer: TextView
@@ -40,6 +42,11 @@ public class MainActivity : Activity() {
         } else {
             load(model)
         }
+    }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        scope.launch { provider.trimMemory(level) }
     }
 
     override fun onDestroy() {
@@ -69,7 +76,7 @@ public class MainActivity : Activity() {
         scope.launch {
             val loaded = provider.initialize(LLMConfig(modelPath = path))
             runOnUiThread {
-                loaded.onSuccess { answer.text = it.name }.onFailure { answer.text = it.message }
+                loaded.onSuccess { answer.text = it.model }.onFailure { answer.text = it.message }
                 ask.isEnabled = loaded.isSuccess
             }
         }
@@ -79,7 +86,7 @@ public class MainActivity : Activity() {
         answer.text = ""
         ask.text = "Stop"
         running = scope.launch {
-            provider.generateResponse(question).collect { response ->
+            provider.generateResponse(question, options).collect { response ->
                 runOnUiThread { show(response) }
             }
         }

@@ -1,11 +1,12 @@
 package dev.alc.provider
 
 /**
- * Which model to run and what it may use.
+ * Which model to run and what it may use. Nothing is checked here:
+ * [LocalLLMProvider.initialize] refuses values that are out of range.
  *
  * @property modelPath the package's folder, or the stamp file that a deployment wrote.
- * @property maxMemoryMB the most MiB that weights and key/value cache may take together. The
- *   app's own heap and the runtime's code are not counted.
+ * @property maxMemoryMB the most MiB that the model may take: weights, key/value cache, and what
+ *   the runtime works in. The app's own heap is not counted.
  * @property threads threads of one forward pass, 1 to 64.
  * @property contextTokens tokens that all conversations together may hold; null takes the
  *   model's context window.

@@ -13,9 +13,12 @@ public sealed interface LLMResponse {
      * The answer is complete.
      *
      * @property text the whole answer.
+     * @property reason why it ended; [FinishReason.CANCELLED] after [LocalLLMProvider.stop].
+     * @property usage tokens of prompt and answer.
      * @property timeToFirstTokenMs from the request to the first token, in milliseconds; null if
      *   the answer has no tokens.
-     * @property tokensPerSecond of the tokens after the first; null if there are fewer than two.
+     * @property tokensPerSecond of the tokens after the first; null if there are fewer than two,
+     *   or their times are equal.
      */
     public data class Complete(
         public val text: String,

@@ -1,28 +1,39 @@
 package dev.alc.provider
 
 import dev.alc.engine.ALCEngine
-import dev.alc.engine.CacheBudgetException
+import dev.alc.engine.Availability
+import dev.alc.engine.BackendException
 import dev.alc.engine.ChatMessage
-import dev.alc.engine.EngineConfig
 import dev.alc.engine.EngineException
+import dev.alc.engine.EngineState
 import dev.alc.engine.GenerationEvent
 import dev.alc.engine.GenerationRequest
 import dev.alc.engine.InferenceStrategy
 import dev.alc.engine.InvalidRequestException
 import dev.alc.engine.LifecycleException
 import dev.alc.engine.LoadOptions
-import dev.alc.engine.ModelInfo
+import dev.alc.engine.LoadProgress
 import dev.alc.engine.Prompt
-import dev.alc.engine.SamplingOptions
+import dev.alc.engine.QueueFullException
 import dev.alc.runtime.MLCInferenceStrategy
+import kotlinx.coroutines.coroutineScope
+import kotlinx.coroutines.currentCoroutineContext
+import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.flow.last
+import kotlinx.coroutines.launch
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import java.io.File
+import java.util.concurrent.atomic.AtomicInteger
 
 /**
  * A language model on this device, for apps: private, streaming, safe to use from any thread.
+ *
+ * Nothing here throws for what can go wrong with a model or a request: [initialize] returns a
+ * failed [Result], and answers end with [LLMResponse.Error]. Only a cancelled coroutine sees its
+ * `CancellationException`.
  *
  * It loads one model at a time. It does not download models, does not talk to a network, and keeps
  * nothing after [cleanup].
@@ -31,11 +42,14 @@ import java.io.File
  */
 public class LocalLLMProvider(private val strategy: InferenceStrategy) {
     private val lifecycle = Mutex()
+    private val answering = AtomicInteger()
+
+    // From the beginning of initialize until cleanup, or until the model fails to load.
+    @Volatile
+    private var engine: ALCEngine? = null
 
     @Volatile
-    private var loaded: Loaded? = null
-
-    private class Loaded(val engine: ALCEngine, val info: ModelInfo)
+    private var info: LLMInfo? = null
 
     /**
      * A provider that runs MLC's packages with the runtime that the app carries.
@@ -46,150 +60,198 @@ public class LocalLLMProvider(private val strategy: InferenceStrategy) {
     public constructor(codeCache: File) : this(MLCInferenceStrategy(codeCache))
 
     /**
-     * Loads a model. A failure is an [EngineException]; the provider can then be initialized
-     * again. A model that does not fit [LLMConfig.maxMemoryMB] is a [CacheBudgetException].
+     * Loads a model, in the background whatever thread calls. Every failure is an
+     * [EngineException] in the result, and the provider can then be initialized again; cancelling
+     * the caller stops loading and gives everything back. A model that needs more than
+     * [LLMConfig.maxMemoryMB] is refused before it takes any memory.
+     *
+     * @param onProgress how far loading is, now and then, in the caller's context.
      */
-    public suspend fun initialize(config: LLMConfig): Result<ModelInfo> = lifecycle.withLock {
-        if (loaded != null) {
+    public suspend fun initialize(
+        config: LLMConfig,
+        onProgress: (LoadProgress) -> Unit = {},
+    ): Result<LLMInfo> = lifecycle.withLock {
+        if (engine != null) {
             return Result.failure(LifecycleException("a model is loaded already; call cleanup() first"))
         }
-        val budget = config.maxMemoryMB.toLong() * BYTES_PER_MIB
+        val fresh = ALCEngine(strategy)
+        engine = fresh
         try {
-            if (budget < 1) throw InvalidRequestException("maxMemoryMB must be positive")
-            val engine = ALCEngine(strategy, EngineConfig(cacheBudgetBytes = budget))
-            try {
-                val info = engine.load(config.modelPath, options(config))
-                checkFits(info, config, budget)
-                loaded = Loaded(engine, info)
-                Result.success(info)
-            } finally {
-                if (loaded == null) engine.close()
-            }
-        } catch (failure: EngineException) {
-            Result.failure(failure)
+            val loaded = load(fresh, config, onProgress)
+            info = loaded
+            Result.success(loaded)
+        } catch (failure: Throwable) {
+            currentCoroutineContext().ensureActive()
+            Result.failure(typed(failure))
+        } finally {
+            if (info == null) release(fresh)
         }
     }
 
-    private fun options(config: LLMConfig): LoadOptions = try {
-        LoadOptions(threads = config.threads, contextTokens = config.contextTokens)
-    } catch (problem: IllegalArgumentException) {
-        throw InvalidRequestException(problem.message ?: "wrong options", problem)
-    }
-
-    private fun checkFits(info: ModelInfo, config: LLMConfig, budget: Long) {
-        val cache = info.kv.bytesPerToken * (config.contextTokens ?: info.contextWindow)
-        if (info.weightsBytes + cache > budget) {
-            throw CacheBudgetException(
-                "${info.name} needs ${mib(info.weightsBytes)} MiB for weights and ${mib(cache)} MiB " +
-                    "for its cache; maxMemoryMB is ${config.maxMemoryMB} (a lower contextTokens needs less)",
+    private suspend fun load(
+        engine: ALCEngine,
+        config: LLMConfig,
+        onProgress: (LoadProgress) -> Unit,
+    ): LLMInfo = coroutineScope {
+        val options = try {
+            LoadOptions(
+                threads = config.threads,
+                contextTokens = config.contextTokens,
+                maxMemoryBytes = config.maxMemoryMB * BYTES_PER_MIB,
             )
+        } catch (problem: IllegalArgumentException) {
+            throw InvalidRequestException(problem.message ?: "wrong options", problem)
         }
+        val watcher = launch {
+            engine.state.collect { (it as? EngineState.Loading)?.progress?.let(onProgress) }
+        }
+        val model = engine.load(config.modelPath, options)
+        watcher.cancel()
+        LLMInfo(
+            engine = strategy.name,
+            runtime = model.runtime,
+            model = model.name,
+            quantization = model.quantization,
+            backend = model.backend,
+            contextTokens = minOf(model.contextWindow, config.contextTokens ?: model.contextWindow),
+            memoryBytes = model.weightsBytes + model.workBytes + engine.cacheCounters().budgetBytes,
+        )
     }
 
-    /** The answer to one [prompt], on its own; a cold flow that asks each time it is collected. */
+    /**
+     * The answer to one [prompt], on its own; a cold flow that asks each time it is collected.
+     * It neither sees nor changes the conversations of [chat].
+     */
     public fun generateResponse(
         prompt: String,
         options: GenerationOptions = GenerationOptions(),
-    ): Flow<LLMResponse> = chat(listOf(ChatMessage("user", prompt)), options)
+    ): Flow<LLMResponse> = answer(listOf(ChatMessage("user", prompt)), options, conversation = null)
 
     /**
-     * The next answer of a conversation, given all of its [messages]. The key/value cache of the
-     * conversation so far is used as far as the messages begin as the last call's did.
+     * The next answer of a conversation, given all of its [messages], as a cold flow. The
+     * key/value cache of [conversation] is used as far as the messages begin as those before did,
+     * so a turn computes its new tokens only. Messages may be changed, dropped, or asked again.
+     *
+     * Cancelling the collection forgets the request; [stop] ends the answer and keeps it.
+     *
+     * @param conversation a name of the app's own, for apps with several conversations.
      */
     public fun chat(
         messages: List<ChatMessage>,
         options: GenerationOptions = GenerationOptions(),
+        conversation: String = "chat",
+    ): Flow<LLMResponse> = answer(messages, options, conversation)
+
+    private fun answer(
+        messages: List<ChatMessage>,
+        options: GenerationOptions,
+        conversation: String?,
     ): Flow<LLMResponse> = flow {
-        val engine = loaded?.engine
+        val engine = engine
         if (engine == null) {
             emit(LLMResponse.Error(LifecycleException("no model is loaded; call initialize() first")))
             return@flow
         }
         val request = try {
-            request(messages, options)
+            if (messages.lastOrNull()?.content.isNullOrEmpty()) {
+                throw InvalidRequestException("the prompt is empty")
+            }
+            options.request(Prompt.Chat(messages), conversation)
         } catch (refused: InvalidRequestException) {
             emit(LLMResponse.Error(refused))
             return@flow
         }
-        val answer = AnswerTimes()
-        engine.generate(request).collect { event -> answer.response(event)?.let { emit(it) } }
+        val progress = AnswerProgress()
+        answering.incrementAndGet()
+        try {
+            engine.generate(request).collect { event -> progress.response(event)?.let { emit(it) } }
+        } finally {
+            answering.decrementAndGet()
+        }
     }
 
-    private fun request(messages: List<ChatMessage>, options: GenerationOptions) = GenerationRequest(
-        prompt = Prompt.Chat(messages),
-        conversation = CONVERSATION,
-        maxTokens = options.maxTokens,
-        sampling = SamplingOptions(
-            temperature = options.temperature,
-            topP = options.topP,
-            topK = options.topK,
-            minP = options.minP,
-            repetitionPenalty = options.repetitionPenalty,
-            seed = options.seed,
-        ),
-    )
-
-    /** Ends every answer that is being made within one token; what came so far stays. */
-    public fun stop() {
-        loaded?.engine?.stop()
+    /**
+     * Ends the answer of [conversation], or every answer if null, within one token. What came so
+     * far stays part of the conversation, and the flow ends with [LLMResponse.Complete].
+     */
+    public fun stop(conversation: String? = null) {
+        engine?.stop(conversation)
     }
 
-    /** What is loaded (model, quantization, backend, ...); null before [initialize]. */
-    public fun getInfo(): ModelInfo? = loaded?.info
+    /**
+     * Whether requests are answered, and if not why. Where nothing is being answered, the model
+     * computes one token to find out, which may cost the conversation that was unused longest its
+     * cache, if there is no room besides. A running answer is not disturbed: that it goes on is
+     * what shows that the model works.
+     */
+    public suspend fun checkHealth(): LLMHealth {
+        val engine = engine ?: return checkStrategy()
+        val state = engine.state.value
+        val info = info ?: return LLMHealth.Loading((state as? EngineState.Loading)?.progress)
+        if (answering.get() > 0 && state is EngineState.Ready) return LLMHealth.Healthy(info, busy = true)
+        val probe = GenerationRequest(Prompt.Tokens(intArrayOf(0)), maxTokens = 1)
+        val last = engine.generate(probe).last()
+        val error = (last as? GenerationEvent.Failed)?.error
+        return when (error) {
+            null, is QueueFullException -> LLMHealth.Healthy(info, busy = error != null)
+            is LifecycleException -> LLMHealth.NotLoaded
+            else -> LLMHealth.Unusable(error)
+        }
+    }
 
-    /** Ends every answer and gives back model and memory; [initialize] may follow. */
+    private fun checkStrategy(): LLMHealth = try {
+        when (val availability = strategy.isAvailable()) {
+            is Availability.Available -> LLMHealth.NotLoaded
+            is Availability.Unavailable -> LLMHealth.Unavailable(availability.missing)
+        }
+    } catch (failure: Throwable) {
+        LLMHealth.Unusable(typed(failure))
+    }
+
+    /** What an answer to [prompt] costs, in any currency: always 0, since nothing leaves the device. */
+    public fun estimateCost(
+        prompt: String,
+        options: GenerationOptions = GenerationOptions(),
+    ): Double = 0.0
+
+    /** What is loaded; null before [initialize] and after [cleanup]. */
+    public fun getInfo(): LLMInfo? = info
+
+    /**
+     * Gives up the caches of conversations that are not being answered where [level], one of
+     * Android's `ComponentCallbacks2.TRIM_MEMORY_...`, says that memory is short. Their next turns
+     * compute their tokens again; no text is lost. Weights and the cache's pool stay: see
+     * [cleanup] for those.
+     */
+    public suspend fun trimMemory(level: Int) {
+        if (level < TRIM_MEMORY_RUNNING_LOW || level == TRIM_MEMORY_UI_HIDDEN) return
+        try {
+            engine?.dropIdleCaches()
+        } catch (_: EngineException) {
+            // Not loaded or closed: no cache is left. Anything worse is for checkHealth to tell.
+        }
+    }
+
+    /**
+     * Ends every answer with an [LLMResponse.Error] and gives back model and memory; [initialize]
+     * may follow. It waits while a model is being loaded: cancel that first.
+     */
     public suspend fun cleanup() {
-        lifecycle.withLock {
-            val engine = loaded?.engine
-            loaded = null
-            engine?.close()
-        }
+        lifecycle.withLock { engine?.let { release(it) } }
     }
 
-    /** Turns the engine's events into an app's, and keeps the times that it asks for. */
-    private class AnswerTimes {
-        private val text = StringBuilder()
-        private var requestedNanos = 0L
-        private var firstNanos = 0L
-        private var lastNanos = 0L
-        private var tokens = 0
-
-        fun response(event: GenerationEvent): LLMResponse? = when (event) {
-            is GenerationEvent.Started -> {
-                requestedNanos = event.requestedNanos
-                null
-            }
-            is GenerationEvent.Prefilled -> null
-            is GenerationEvent.Tokens -> piece(event)
-            is GenerationEvent.Finished -> complete(event)
-            is GenerationEvent.Failed -> LLMResponse.Error(event.error)
-        }
-
-        private fun piece(event: GenerationEvent.Tokens): LLMResponse? {
-            if (event.nanos.isNotEmpty()) {
-                if (tokens == 0) firstNanos = event.nanos.first()
-                lastNanos = event.nanos.last()
-                tokens += event.nanos.size
-            }
-            text.append(event.text)
-            return if (event.text.isEmpty()) null else LLMResponse.Streaming(event.text)
-        }
-
-        private fun complete(event: GenerationEvent.Finished) = LLMResponse.Complete(
-            text = text.toString(),
-            reason = event.reason,
-            usage = event.usage,
-            timeToFirstTokenMs = if (tokens > 0) (firstNanos - requestedNanos) / NANOS_PER_MS else null,
-            tokensPerSecond = if (tokens > 1) (tokens - 1) * NANOS_PER_S / (lastNanos - firstNanos) else null,
-        )
+    private suspend fun release(engine: ALCEngine) {
+        info = null
+        this.engine = null
+        engine.close()
     }
 
     private companion object {
-        const val CONVERSATION = "chat"
         const val BYTES_PER_MIB = 1L shl 20
-        const val NANOS_PER_MS = 1e6
-        const val NANOS_PER_S = 1e9
+        const val TRIM_MEMORY_RUNNING_LOW = 10
+        const val TRIM_MEMORY_UI_HIDDEN = 20
 
-        fun mib(bytes: Long): Long = (bytes + BYTES_PER_MIB - 1) / BYTES_PER_MIB
+        fun typed(failure: Throwable): EngineException = failure as? EngineException
+            ?: BackendException("unexpected ${failure.javaClass.name}: ${failure.message}", failure)
     }
 }

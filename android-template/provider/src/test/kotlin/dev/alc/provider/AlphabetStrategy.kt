@@ -10,6 +10,7 @@ import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadedModel
 import dev.alc.engine.MarkedText
+import dev.alc.engine.MemoryBudgetException
 import dev.alc.engine.ModelInfo
 import dev.alc.engine.ModelLoader
 import dev.alc.engine.ModelSession
@@ -25,6 +26,18 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
     override val name = "alphabet"
     var openSessions = 0
         private set
+    var openModels = 0
+        private set
+
+    /** Steps of the model so far. */
+    var steps = 0
+        private set
+
+    /** Called first of all by the loader. */
+    var onLoad: suspend (onProgress: (LoadProgress) -> Unit) -> Unit = {}
+
+    /** Called before each step of the model, with how many tokens the step computes. */
+    var onStep: (tokens: Int) -> Unit = {}
 
     override fun isAvailable(): Availability =
         if (missing.isEmpty()) Availability.Available("test") else Availability.Unavailable(missing)
@@ -34,17 +47,20 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
             path: String,
             options: LoadOptions,
             onProgress: (LoadProgress) -> Unit,
-        ): LoadedModel = Model(options)
+        ): LoadedModel {
+            onLoad(onProgress)
+            return Model(options)
+        }
     }
 
     private inner class Model(options: LoadOptions) : LoadedModel {
         override val info = ModelInfo(
-            name = "alphabet",
+            name = "letters",
             architecture = "test",
             quantization = "none",
             packageId = "",
-            runtime = "test",
-            backend = "test",
+            runtime = "test 1",
+            backend = "test cpu",
             abi = "x86_64",
             threads = options.threads,
             vocabSize = VOCABULARY,
@@ -53,14 +69,23 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
             eosTokenIds = setOf(0),
             kv = KvShape(layers = 1, kvHeads = 1, headDim = 256, bytesPerElement = 2, pageTokens = 16),
             weightsBytes = 3L shl 20,
+            workBytes = 1L shl 20,
         )
+        init {
+            val needed = info.weightsBytes + info.workBytes + info.contextWindow * info.kv.bytesPerToken
+            if (needed > options.maxMemoryBytes) throw MemoryBudgetException("letters need $needed bytes")
+            openModels++
+        }
+
         override val tokenizer = Bytes
-        override val chatTemplate = LastMessage
+        override val chatTemplate = JoinedMessages
         override val cache = CachePool(info.contextWindow, options.maxSessions, 1L shl 20)
 
         override fun openSession(): ModelSession = Session(ArrayList())
 
-        override fun close() = Unit
+        override fun close() {
+            openModels--
+        }
     }
 
     private inner class Session(private val tokens: MutableList<Int>) : ModelSession {
@@ -71,6 +96,8 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         override val length get() = tokens.size
 
         override fun prefill(tokens: IntArray): FloatBuffer {
+            steps++
+            onStep(tokens.size)
             this.tokens += tokens.asList()
             return logits(tokens.last())
         }
@@ -101,16 +128,16 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         }
     }
 
-    private object LastMessage : ChatTemplate {
+    private object JoinedMessages : ChatTemplate {
         override fun render(messages: List<ChatMessage>, addGenerationPrompt: Boolean) =
-            MarkedText.plain(messages.last().content)
+            MarkedText.plain(messages.joinToString("") { it.content })
     }
 
     private object Bytes : Tokenizer {
         override val vocabSize = VOCABULARY
         override val startTokens = IntArray(0)
 
-        override fun encode(text: MarkedText) = text.text.map { it.code }.toIntArray()
+        override fun encode(text: MarkedText) = text.text.toByteArray().map { it.toInt() and 0xFF }.toIntArray()
 
         override fun tokenBytes(id: Int, previous: Int) = byteArrayOf(id.toByte())
 
@@ -119,11 +146,11 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         override fun idOf(token: String): Int? = token.singleOrNull()?.code
 
         override fun decode(ids: IntArray, skipSpecial: Boolean) =
-            ids.joinToString("") { it.toChar().toString() }
+            String(ByteArray(ids.size) { ids[it].toByte() })
     }
 
     private companion object {
-        const val VOCABULARY = 128
+        const val VOCABULARY = 256
         const val CONTEXT = 4096
     }
 }

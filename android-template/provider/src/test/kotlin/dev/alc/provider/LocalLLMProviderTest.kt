@@ -1,47 +1,112 @@
 package dev.alc.provider
 
-import dev.alc.engine.CacheBudgetException
+import app.cash.turbine.test
+import dev.alc.engine.ChatMessage
 import dev.alc.engine.FinishReason
-import dev.alc.engine.InvalidRequestException
-import dev.alc.engine.LifecycleException
-import dev.alc.engine.StrategyUnavailableException
+import dev.alc.engine.LoadProgress
+import dev.alc.engine.LoadStage
+import kotlinx.coroutines.CompletableDeferred
+import kotlinx.coroutines.async
 import kotlinx.coroutines.flow.last
 import kotlinx.coroutines.flow.onEach
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.runBlocking
+import org.junit.After
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 
+/** What apps get from a provider, with a strategy that was plugged in. */
 class LocalLLMProviderTest {
     private val strategy = AlphabetStrategy()
     private val provider = LocalLLMProvider(strategy)
     private val config = LLMConfig(modelPath = "any", maxMemoryMB = 64)
     private val greedy = GenerationOptions(temperature = 0f)
 
+    @After
+    fun `everything is given back`() = runBlocking {
+        provider.cleanup()
+        assertEquals(0, strategy.openSessions)
+        assertEquals(0, strategy.openModels)
+    }
+
     @Test
     fun `an answer streams in pieces and ends complete`() = runBlocking {
         provider.initialize(config).getOrThrow()
-        val responses = provider.generateResponse("w", greedy).toList()
-        val pieces = responses.dropLast(1).map { (it as LLMResponse.Streaming).text }
-        val complete = responses.last() as LLMResponse.Complete
-        assertEquals(listOf("x", "y", "z"), pieces)
-        assertEquals("xyz", complete.text)
-        assertEquals(FinishReason.STOP, complete.reason)
-        assertEquals(3, complete.usage.completionTokens)
-        assertTrue(complete.timeToFirstTokenMs!! >= 0)
-        provider.cleanup()
-        assertEquals(0, strategy.openSessions)
+        provider.generateResponse("w", greedy).test {
+            for (letter in listOf("x", "y", "z")) assertEquals(LLMResponse.Streaming(letter), awaitItem())
+            val complete = awaitItem() as LLMResponse.Complete
+            assertEquals("xyz", complete.text)
+            assertEquals(FinishReason.STOP, complete.reason)
+            assertEquals(3, complete.usage.completionTokens)
+            assertTrue(complete.timeToFirstTokenMs!! >= 0)
+            assertTrue(complete.tokensPerSecond!! > 0)
+            awaitComplete()
+        }
     }
 
     @Test
     fun `the number of tokens is kept`() = runBlocking {
         provider.initialize(config).getOrThrow()
-        val last = provider.generateResponse("a", greedy.copy(maxTokens = 2)).last()
-        assertEquals("bc", (last as LLMResponse.Complete).text)
-        assertEquals(FinishReason.LENGTH, last.reason)
-        provider.cleanup()
+        val complete = provider.answer("a", greedy.copy(maxTokens = 2))
+        assertEquals("bc", complete.text)
+        assertEquals(FinishReason.LENGTH, complete.reason)
+    }
+
+    @Test
+    fun `the sampling options reach the model's choice`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val forbidden = greedy.copy(logitBias = mapOf('c'.code to Float.NEGATIVE_INFINITY), maxTokens = 2)
+        assertEquals('b', provider.answer("a", forbidden).text[0])
+        assertTrue('c' !in provider.answer("a", forbidden).text)
+        val warm = GenerationOptions(temperature = 50f, topP = 1f, seed = 7, maxTokens = 40)
+        val varied = provider.answer("A", warm).text
+        assertEquals(varied, provider.answer("A", warm).text)
+        assertTrue(varied != provider.answer("A", warm.copy(seed = 8)).text)
+        assertEquals("BCDE", provider.answer("A", warm.copy(topK = 1, maxTokens = 4)).text)
+    }
+
+    @Test
+    fun `text for a screen comes in as few pieces as it is drawn`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val slow = greedy.copy(maxTokens = 500, updateIntervalMs = 3_600_000)
+        val responses = provider.generateResponse("A", slow).toList()
+        val pieces = responses.dropLast(1).map { (it as LLMResponse.Streaming).text }
+        assertTrue("${pieces.size}", pieces.size <= 2)
+        assertEquals((responses.last() as LLMResponse.Complete).text, pieces.joinToString(""))
+    }
+
+    @Test
+    fun `a conversation computes only what is new`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val first = listOf(ChatMessage("user", "w"))
+        assertEquals(0, provider.answer(first, greedy).usage.cachedTokens)
+        val second = first + listOf(ChatMessage("assistant", "xyz"), ChatMessage("user", "m"))
+        val next = provider.answer(second, greedy)
+        assertEquals("nopqrstuvwxyz", next.text)
+        assertTrue("${next.usage}", next.usage.cachedTokens >= 3)
+
+        // What is asked beside it neither sees nor changes it.
+        assertEquals(0, provider.answer("w", greedy).usage.cachedTokens)
+        assertEquals(0, provider.answer(second, greedy, "another").usage.cachedTokens)
+        assertEquals(next.usage.promptTokens - 1, provider.answer(second, greedy).usage.cachedTokens)
+    }
+
+    @Test
+    fun `low memory costs conversations their caches, not their answers`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val asked = listOf(ChatMessage("user", "w"))
+        provider.answer(asked, greedy)
+        for (level in listOf(TRIM_MEMORY_RUNNING_MODERATE, TRIM_MEMORY_UI_HIDDEN)) {
+            provider.trimMemory(level)
+            assertEquals("level $level", 1, strategy.openSessions)
+        }
+        for (level in listOf(TRIM_MEMORY_RUNNING_LOW, TRIM_MEMORY_BACKGROUND, TRIM_MEMORY_COMPLETE)) {
+            provider.trimMemory(level)
+            assertEquals("level $level", 0, strategy.openSessions)
+            assertEquals("xyz", provider.answer(asked, greedy).text)
+        }
     }
 
     @Test
@@ -53,44 +118,101 @@ class LocalLLMProviderTest {
         assertEquals(FinishReason.CANCELLED, complete.reason)
         assertTrue(complete.text, complete.text.startsWith("B"))
         assertTrue(complete.text.length < 4000)
-        provider.cleanup()
     }
 
     @Test
-    fun `before initialize and after cleanup a request is an error, not a crash`() = runBlocking {
-        fun LLMResponse.isLifecycleError() = (this as LLMResponse.Error).error is LifecycleException
-        assertTrue(provider.generateResponse("a").last().isLifecycleError())
+    fun `stop can mean one conversation`() = runBlocking {
         provider.initialize(config).getOrThrow()
-        assertTrue(provider.initialize(config).exceptionOrNull() is LifecycleException)
+        val asked = listOf(ChatMessage("user", "A"))
+        val endless = greedy.copy(maxTokens = 200)
+        val other = provider.chat(asked, endless, "left").onEach { provider.stop("right") }.last()
+        assertEquals(FinishReason.LENGTH, (other as LLMResponse.Complete).reason)
+        val own = provider.chat(asked, endless, "right").onEach { provider.stop("right") }.last()
+        assertEquals(FinishReason.CANCELLED, (own as LLMResponse.Complete).reason)
+    }
+
+    @Test
+    fun `loading tells how far it is`() = runBlocking {
+        val half = LoadProgress(LoadStage.WEIGHTS, 1, 2)
+        val seen = CompletableDeferred<LoadProgress>()
+        strategy.onLoad = { report ->
+            report(half)
+            seen.await()
+        }
+        provider.initialize(config) { seen.complete(it) }.getOrThrow()
+        assertEquals(half, seen.await())
+    }
+
+    @Test
+    fun `what is loaded is told`() = runBlocking {
+        assertNull(provider.getInfo())
+        val loaded = provider.initialize(config.copy(contextTokens = 1024)).getOrThrow()
+        assertEquals(loaded, provider.getInfo())
+        val bytes = (3L shl 20) + (1L shl 20) + (1L shl 20)
+        assertEquals(LLMInfo("alphabet", "test 1", "letters", "none", "test cpu", 1024, bytes), loaded)
         provider.cleanup()
         assertNull(provider.getInfo())
-        assertTrue(provider.generateResponse("a").last().isLifecycleError())
-        provider.initialize(config).getOrThrow()
-        assertEquals("alphabet", provider.getInfo()?.name)
+    }
+
+    @Test
+    fun `an answer costs nothing`() {
+        assertEquals(0.0, provider.estimateCost("a".repeat(1000), GenerationOptions(maxTokens = 4000)), 0.0)
+    }
+
+    @Test
+    fun `health follows the provider's life`() = runBlocking {
+        assertEquals(LLMHealth.NotLoaded, provider.checkHealth())
+        val open = CompletableDeferred<Unit>()
+        val progress = LoadProgress(LoadStage.START, 0, 1)
+        val reported = CompletableDeferred<Unit>()
+        strategy.onLoad = { report ->
+            report(progress)
+            reported.complete(Unit)
+            open.await()
+        }
+        val loading = async { provider.initialize(config) }
+        reported.await()
+        assertEquals(LLMHealth.Loading(progress), provider.checkHealth())
+        open.complete(Unit)
+        val info = loading.await().getOrThrow()
+
+        val steps = strategy.steps
+        assertEquals(LLMHealth.Healthy(info, busy = false), provider.checkHealth())
+        assertTrue(strategy.steps > steps)
         provider.cleanup()
+        assertEquals(LLMHealth.NotLoaded, provider.checkHealth())
     }
 
     @Test
-    fun `a model that does not fit is refused with numbers`() = runBlocking {
-        val failure = provider.initialize(config.copy(maxMemoryMB = 4)).exceptionOrNull()
-        assertTrue(failure is CacheBudgetException)
-        assertTrue(failure!!.message!!.contains("needs 3 MiB for weights and 4 MiB"))
-        assertNull(provider.getInfo())
+    fun `a check of the health does not disturb an answer`() = runBlocking {
+        val info = provider.initialize(config).getOrThrow()
+        val checks = ArrayList<LLMHealth>()
+        val responses = provider.generateResponse("w", greedy)
+            .onEach { if (it is LLMResponse.Streaming) checks += provider.checkHealth() }
+            .toList()
+        assertEquals("xyz", (responses.last() as LLMResponse.Complete).text)
+        assertEquals(List(3) { LLMHealth.Healthy(info, busy = true) }, checks)
+        assertEquals(LLMHealth.Healthy(info, busy = false), provider.checkHealth())
     }
 
     @Test
-    fun `wrong options are errors`() = runBlocking {
-        assertTrue(provider.initialize(config.copy(threads = 0)).exceptionOrNull() is InvalidRequestException)
+    fun `health says what is missing or fails`() = runBlocking {
+        val needy = LocalLLMProvider(AlphabetStrategy(listOf("a GPU")))
+        assertEquals(LLMHealth.Unavailable(listOf("a GPU")), needy.checkHealth())
         provider.initialize(config).getOrThrow()
-        val last = provider.generateResponse("a", greedy.copy(maxTokens = 0)).last()
-        assertTrue((last as LLMResponse.Error).error is InvalidRequestException)
-        provider.cleanup()
+        strategy.onStep = { throw IllegalStateException("the numbers are gone") }
+        val sick = provider.checkHealth() as LLMHealth.Unusable
+        assertEquals("backend", sick.error.kind)
+        strategy.onStep = {}
+        assertTrue(provider.checkHealth() is LLMHealth.Healthy)
     }
 
-    @Test
-    fun `a strategy that cannot run says what is missing`() = runBlocking {
-        val failure = LocalLLMProvider(AlphabetStrategy(listOf("a GPU"))).initialize(config).exceptionOrNull()
-        assertTrue(failure is StrategyUnavailableException)
-        assertTrue(failure!!.message!!.contains("a GPU"))
+    private companion object {
+        // As in android.content.ComponentCallbacks2.
+        const val TRIM_MEMORY_RUNNING_MODERATE = 5
+        const val TRIM_MEMORY_RUNNING_LOW = 10
+        const val TRIM_MEMORY_UI_HIDDEN = 20
+        const val TRIM_MEMORY_BACKGROUND = 40
+        const val TRIM_MEMORY_COMPLETE = 80
     }
 }
