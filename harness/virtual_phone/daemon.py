@@ -36,6 +36,9 @@ from harness.virtual_phone.command_socket import PATH as SYSTEM_SOCKET
 from harness.virtual_phone.command_socket import CommandServer
 from harness.virtual_phone.condition import Condition
 from harness.virtual_phone.filesystem import DeviceFiles, Storage
+from harness.virtual_phone.forwarding import PhoneSockets
+from harness.virtual_phone.local_sockets import PATH as LOCAL_SOCKET
+from harness.virtual_phone.local_sockets import LocalSockets
 from harness.virtual_phone.log_socket import PATH as LOG_SOCKET
 from harness.virtual_phone.log_socket import LogServer
 from harness.virtual_phone.logd import DEFAULT_RING, SMALL_RING, Logd, LogLoss, Priority
@@ -160,6 +163,8 @@ class PhoneDaemon:
             await self._activities.serve(lambda name: bound_sockets.listen(root, name))
             logs = LogServer(lambda: self._system.logd, self._activities)
             await logs.serve(bound_sockets.listen(root, LOG_SOCKET))
+            local = LocalSockets(PhoneSockets(self._sandbox))
+            await local.serve(bound_sockets.listen(root, LOCAL_SOCKET))
             server = CommandServer(self._system, bound_sockets.listen(root, SYSTEM_SOCKET))
             self._task(server.serve())
             control = bound_sockets.listen(self._settings.folder, CONTROL, mode=0o600)

@@ -1,6 +1,9 @@
 package dev.probe;
 
 import android.app.Instrumentation;
+import android.net.LocalServerSocket;
+import android.net.LocalSocket;
+import android.net.LocalSocketAddress;
 import android.os.Build;
 import android.os.Bundle;
 import android.os.Debug;
@@ -71,6 +74,16 @@ public class Probe extends Instrumentation {
             case "read":
                 result.putString("text", read(new File(arguments.getString("path"))));
                 break;
+            case "listen":
+                listen(arguments.getString("name"));
+                break;
+            case "connect":
+                try (LocalServerSocket server = new LocalServerSocket("own")) {
+                    new Thread(() -> answer(server)).start();
+                    result.putString("own", ask("own"));
+                }
+                result.putString("other", ask(arguments.getString("name")));
+                break;
             case "sleep":
                 sendStatus(STARTED, new Bundle());
                 sleep();
@@ -117,6 +130,34 @@ public class Probe extends Instrumentation {
     private static String read(File file) throws IOException {
         try (Scanner scanner = new Scanner(file).useDelimiter("\\A")) {
             return scanner.hasNext() ? scanner.next() : "";
+        }
+    }
+
+    private void listen(String name) throws IOException {
+        try (LocalServerSocket server = new LocalServerSocket(name)) {
+            sendStatus(STARTED, new Bundle());
+            answer(server);
+        }
+    }
+
+    /** Sends one line of one connection back, behind the user who sent it. */
+    private static void answer(LocalServerSocket server) {
+        try (LocalSocket peer = server.accept()) {
+            String line = new Scanner(peer.getInputStream()).nextLine();
+            String answer = peer.getPeerCredentials().getUid() + " " + line + "\n";
+            peer.getOutputStream().write(answer.getBytes());
+        } catch (IOException problem) {
+            throw new IllegalStateException(problem);
+        }
+    }
+
+    private static String ask(String name) {
+        try (LocalSocket socket = new LocalSocket()) {
+            socket.connect(new LocalSocketAddress(name));
+            socket.getOutputStream().write("hello\n".getBytes());
+            return new Scanner(socket.getInputStream()).nextLine();
+        } catch (IOException problem) {
+            return problem.getMessage();
         }
     }
 

@@ -27,7 +27,7 @@ import java.io.File
 import java.io.IOException
 
 /**
- * The verbs that the host may ask for: info, load, generate and logits.
+ * The verbs that the host may ask for: info, load, generate, logits and chat.
  *
  * It runs on any JVM; Android gives it a strategy, a folder and a log.
  *
@@ -36,6 +36,7 @@ import java.io.IOException
  *   something is timed.
  * @param sink takes one line of the log.
  * @param progress says to the host what is being done.
+ * @param listen opens the socket on which a chat's host comes.
  */
 internal class Door(
     private val strategy: InferenceStrategy,
@@ -47,6 +48,7 @@ internal class Door(
     private val nanoTime: () -> Long = System::nanoTime,
     private val wallMillis: () -> Long = System::currentTimeMillis,
     private val pid: Int = 0,
+    private val listen: (socket: String) -> ChatListener = { throw InvalidRequestException("nobody can connect here") },
 ) {
     /**
      * Does what [request] asks and leaves `result.json`, written last and at once, and
@@ -84,6 +86,7 @@ internal class Door(
                     "load" -> load().also { tokenize() }
                     "generate" -> load().also { generate() }
                     "logits" -> load().also { logits() }
+                    "chat" -> chat()
                     else -> throw InvalidRequestException("there is no verb '${request.verb}'")
                 }
                 null
@@ -254,6 +257,22 @@ internal class Door(
                 put("sha256", sha256)
             }
             sampleMemory()
+        }
+
+        private suspend fun chat() {
+            val settings = request.chat ?: throw InvalidRequestException("the request has no chat")
+            settings.check()
+            load()
+            var turns = 0
+            val connected = ChatServer(listen, progress).serve(settings.socket) { host ->
+                val session = ChatSession(engine, checkNotNull(model), settings, host.input, host.output)
+                session.serve()
+                turns = session.turns
+            }
+            content["chat"] = buildJsonObject {
+                put("connected", connected)
+                put("turns", turns)
+            }
         }
 
         private fun sampleMemory() {

@@ -26,6 +26,7 @@ internal class DoorRequest(
     val steps: List<DoorStep> = emptyList(),
     val tokens: List<Int> = emptyList(),
     val chunks: List<Int>? = null,
+    val chat: ChatSettings? = null,
 ) {
     companion object {
         const val SCHEMA = "harness.request/1"

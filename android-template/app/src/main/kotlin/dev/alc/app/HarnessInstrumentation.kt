@@ -60,6 +60,7 @@ public class HarnessInstrumentation : Instrumentation() {
             sink = { line -> Log.i(TAG, line) },
             progress = ::say,
             pid = Process.myPid(),
+            listen = ::LocalChatListener,
         )
         val outcome = runBlocking { door.serve(request, File(folder(), request.run)) }
         results.putString("ok", (outcome.error == null).toString())
