@@ -4,10 +4,11 @@ import kotlin.math.abs
 import kotlin.math.exp
 
 /**
- * The tokens among which one will be drawn: all with a finite score at first, and fewer after each
- * `keep`. The filters select by partitioning around random pivots, as quicksort does but into one
- * side only, so that each takes linear time whatever the scores are; nothing is sorted. Of equal
- * values the lower id comes first.
+ * The tokens among which one will be drawn, in the order of their ids: all with a finite score at
+ * first, and fewer after each `keep`. What to keep is found digit by digit of the values, as a
+ * radix sort goes about it, but going into one digit's tokens only: it takes a few passes over
+ * the tokens whatever the values are, and nothing is sorted. Of equal values the lower id comes
+ * first.
  *
  * @param scores by id: a logit until [weigh], then its distance to the best one divided by the
  *   temperature. The caller fills them.
@@ -17,15 +18,12 @@ internal class Candidates(private val scores: FloatArray) {
 
     /** By id: the probability relative to that of the best token, which has 1. */
     private val weights = FloatArray(scores.size)
-    private val pivots = SplitMix64(0)
-    private val marks = TokenSet(scores.size)
+    private val sums = DoubleArray(DIGITS)
     private var size = 0
-    private var ordered = true
 
     /** Takes every token whose score is not minus infinity. */
     fun fill() {
         size = 0
-        ordered = true
         for (id in scores.indices) if (scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
     }
 
@@ -48,11 +46,7 @@ internal class Candidates(private val scores: FloatArray) {
 
     /** Keeps the fewest of the likeliest that have the [share] of all probability together. */
     fun keepNucleus(share: Float) {
-        val mass = mass()
-        // All that are below this would together not have the rest of the probability.
-        val least = (1.0 - share) * mass / size
-        keepIf { weights[it] >= least }
-        keepFirst(weights, share * mass) { weights[it] }
+        keepFirst(weights, share * mass()) { weights[it] }
     }
 
     /** Keeps those with at least [share] of the probability of the best. */
@@ -80,7 +74,6 @@ internal class Candidates(private val scores: FloatArray) {
 
     /** The token at [point], from 0 until 1, on a line of the probabilities in the ids' order. */
     fun at(point: Double): Int {
-        order()
         var rest = point * mass()
         for (index in 0 until size) {
             rest -= weights[ids[index]]
@@ -91,7 +84,6 @@ internal class Candidates(private val scores: FloatArray) {
 
     /** The probability of each that is left. */
     fun probabilities(): Map<Int, Double> {
-        order()
         val mass = mass()
         return (0 until size).associate { ids[it] to weights[ids[it]] / mass }
     }
@@ -113,74 +105,35 @@ internal class Candidates(private val scores: FloatArray) {
 
     /** Keeps, from the largest of [values] downwards, the fewest whose [measure] reaches [target]. */
     private inline fun keepFirst(values: FloatArray, target: Double, measure: (Int) -> Float) {
-        ordered = false
-        var from = 0
-        var until = size
-        var before = 0.0
-        // The last to keep is in ids[from, until), or is the one behind; ids[0, from) measure `before`.
-        while (from < until) {
-            val middle = partition(values, from, until)
-            var reached = before
-            for (index in from..middle) reached += measure(ids[index])
-            if (reached >= target) {
-                until = middle
-            } else {
-                before = reached
-                from = middle + 1
+        var sum = 0.0
+        // The leading digits of the last key to keep, and a mask of what is known of it.
+        var last = 0u
+        var known = 0u
+        for (shift in SHIFTS) {
+            sums.fill(0.0)
+            for (index in 0 until size) {
+                val key = key(values[ids[index]])
+                if (key and known == last) sums[(key shr shift).toInt() and DIGITS - 1] += measure(ids[index])
             }
+            var digit = 0
+            while (digit < DIGITS - 1 && sum + sums[digit] < target) sum += sums[digit++]
+            last = last or (digit.toUInt() shl shift)
+            known = UInt.MAX_VALUE shl shift
+            keepIf { key(values[it]) and known <= last }
         }
-        size = minOf(from + 1, size)
+        keepIf { id -> key(values[id]) < last || (sum < target).also { sum += measure(id) } }
     }
 
-    /**
-     * Orders `ids[from, until)` around one of its entries, larger values first, and returns
-     * where that entry came to lie.
-     */
-    private fun partition(values: FloatArray, from: Int, until: Int): Int {
-        val last = until - 1
-        swap(pivot(values, from, until), last)
-        val pivot = ids[last]
-        val pivotValue = values[pivot]
-        var boundary = from
-        for (index in from until last) {
-            val id = ids[index]
-            val value = values[id]
-            if (value > pivotValue || (value == pivotValue && id < pivot)) swap(index, boundary++)
+    private companion object {
+        /** Of 32 bits the first 12, the next 12, and the last 8, which come with 4 that are known. */
+        val SHIFTS = intArrayOf(20, 8, 0)
+        const val DIGITS = 1 shl 12
+
+        /** Ascends as [value] descends; equal for equal values. */
+        fun key(value: Float): UInt {
+            // Makes a positive zero of a negative one, which compares equal to it.
+            val bits = (value + 0f).toRawBits()
+            return (bits shr 31).inv().and(Int.MAX_VALUE).xor(bits).toUInt()
         }
-        swap(boundary, last)
-        return boundary
-    }
-
-    /** The median of three entries, which random places keep from being the same bad ones each time. */
-    private fun pivot(values: FloatArray, from: Int, until: Int): Int {
-        val a = from + pivots.nextInt(until - from)
-        val b = from + pivots.nextInt(until - from)
-        val c = from + pivots.nextInt(until - from)
-        val ab = precedes(values, a, b)
-        val bc = precedes(values, b, c)
-        val ac = precedes(values, a, c)
-        return if (ab == bc) b else if (ab == ac) c else a
-    }
-
-    private fun precedes(values: FloatArray, a: Int, b: Int): Boolean {
-        val first = ids[a]
-        val second = ids[b]
-        return values[first] > values[second] || (values[first] == values[second] && first < second)
-    }
-
-    private fun swap(a: Int, b: Int) {
-        val held = ids[a]
-        ids[a] = ids[b]
-        ids[b] = held
-    }
-
-    /** Brings the ids into ascending order, through a set of bits: in linear time. */
-    private fun order() {
-        if (ordered) return
-        marks.clear()
-        for (index in 0 until size) marks.add(ids[index])
-        size = 0
-        marks.forEach { ids[size++] = it }
-        ordered = true
     }
 }

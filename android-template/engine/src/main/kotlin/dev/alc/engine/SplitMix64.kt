@@ -15,7 +15,4 @@ internal class SplitMix64(private var state: Long) {
 
     /** From 0 until 1, of 53 random bits. */
     fun nextDouble(): Double = (nextLong() ushr 11) * (1.0 / (1L shl 53))
-
-    /** From 0 until [bound], which is small against 2^31, so that no number is favoured. */
-    fun nextInt(bound: Int): Int = ((nextLong() ushr 33) * bound ushr 31).toInt()
 }

@@ -16,17 +16,6 @@ public class TokenSet(public val vocabSize: Int) {
     /** Takes everything out. */
     public fun clear(): Unit = words.fill(0)
 
-    /** Calls [action] with each id of the set, lowest first. */
-    internal inline fun forEach(action: (Int) -> Unit) {
-        for (index in words.indices) {
-            var rest = words[index]
-            while (rest != 0L) {
-                action(index * Long.SIZE_BITS + rest.countTrailingZeroBits())
-                rest = rest and (rest - 1)
-            }
-        }
-    }
-
     private companion object {
         const val WORD_SHIFT = 6
     }
