@@ -115,31 +115,6 @@ class StreamingTest {
     }
 
     @Test
-    fun `detokenizing any cut of a text gives the text`() {
-        val text = "aé漢😀\u0000\uFFFD🇩🇪e\u0301"
-        val detokenizer = StreamingDetokenizer(ByteTokenizer)
-        val pieces = text.toByteArray().map { detokenizer.add(it.toInt() and 0xff) } + detokenizer.finish()
-        assertEquals(text, pieces.joinToString(""))
-        for (piece in pieces) {
-            assertEquals(piece, String(piece.toByteArray()))
-        }
-    }
-
-    @Test
-    fun `bytes that are no text become replacement characters as in Java`() {
-        val random = kotlin.random.Random(5)
-        repeat(500) {
-            val bytes = random.nextBytes(random.nextInt(1, 30))
-            val detokenizer = StreamingDetokenizer(ByteTokenizer)
-            val text = buildString {
-                for (byte in bytes) append(detokenizer.add(byte.toInt() and 0xff))
-                append(detokenizer.finish())
-            }
-            assertEquals(String(bytes), text)
-        }
-    }
-
-    @Test
     fun `control tokens add no text unless asked`() {
         assertEquals("", StreamingDetokenizer(ByteTokenizer).add(ScriptedModel.END))
         assertEquals("<end>", StreamingDetokenizer(ByteTokenizer, skipSpecial = false).add(ScriptedModel.END))
