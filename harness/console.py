@@ -7,6 +7,7 @@ silence still says every few seconds that it is alive and how long it has taken.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sys
@@ -26,6 +27,8 @@ UPDATE_SECONDS = 2.0
 _SECRET = re.compile(
     r"((?i:token|password|passwd|secret|api_?key)\s*[=:]\s*)\S+|\b(hf_[A-Za-z0-9]+)"
 )
+# What a terminal obeys rather than shows (C0 but tab and newline, DEL, C1), and lone surrogates.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class _State:
@@ -87,6 +90,34 @@ def error(failure: HarnessError) -> None:
     for line in lines:
         detail(line)
     _print("\n".join(lines))
+
+
+def clean(text: str) -> str:
+    """Text of a model or a device with its control characters replaced, so that none acts."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def write(text: str) -> None:
+    """Text of a model on standard output, at once and without an end of line."""
+    encoding = sys.stdout.encoding or "utf-8"
+    shown = clean(text).encode(encoding, "replace").decode(encoding)
+    with _state.lock:
+        print(shown, end="", flush=True)
+
+
+def ask(prompt: str) -> str | None:
+    """A line that the user types at a terminal, with the lines before it to go back to.
+
+    None at the end of input.
+    """
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 (to import it is to use it)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    try:
+        return input(prompt)
+    except EOFError:
+        return None
 
 
 class Step:

@@ -29,6 +29,7 @@ from harness.types import (
 )
 
 if TYPE_CHECKING:
+    from harness.device.chat import ChatSettings
     from harness.device.link import DeviceLink
     from harness.device.suites import Outcome
 
@@ -288,6 +289,19 @@ class Road(AppRoad):
                 max_tokens=self.plan.max_tokens,
                 threads=self.plan.threads,
                 workspace=self.workspace,
+            ),
+        )
+
+    def chat(self, settings: ChatSettings, *, context: int | None) -> bool:
+        """Talk to the model on the device; False where Ctrl-C ended it."""
+        from harness.stages.chat import chat
+
+        tokens = context or self.plan.options.context
+        installation = self.install(self.compile, tokens)
+        return self._on_device(
+            "chat",
+            lambda: chat(
+                self.link, installation, settings, threads=self.plan.threads, context=tokens
             ),
         )
 

@@ -35,11 +35,16 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="Show what every p
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
 
 
-def work(function: Function) -> Function:
-    """The flags of a verb that does work."""
-    for option in (_quiet, _verbose, as_json, workspace):
+def screen(function: Function) -> Function:
+    """The flags that say what is shown, and where everything lies."""
+    for option in (_quiet, _verbose, workspace):
         function = option(function)
     return function
+
+
+def work(function: Function) -> Function:
+    """The flags of a verb that does work."""
+    return screen(as_json(function))
 
 
 def on_device(function: Function) -> Function:
@@ -119,6 +124,7 @@ def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:
             "run.model": flags.get("model"),
             "run.quantization": flags.get("quant"),
             "run.max_tokens": flags.get("max_tokens"),
+            "run.threads": flags.get("threads"),
         },
     )
     settings.hand_to_tools(config)

@@ -1,7 +1,8 @@
-"""The app on a device: the verbs info, load, generate and logits of its Instrumentation."""
+"""The app on a device: the verbs info, load, generate, logits and chat of its Instrumentation."""
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -121,6 +122,14 @@ class App:
         cut = None if chunks is None else list(chunks)
         return self._call("logits", {"tokens": list(tokens), "chunks": cut}, logits=into)
 
+    def chat(self, settings: Mapping[str, Any], on_status: Callable[[str], None]) -> Reply:
+        """Let the app serve a chat, as long as one takes; `harness.device.chat` is its host."""
+        return self._call("chat", {"chat": settings}, timeout=math.inf, on_status=on_status)
+
+    def force_stop(self) -> None:
+        """End the app at once, whatever it does."""
+        self._link.shell(["am", "force-stop", self._application_id], timeout=10)
+
     def _call(
         self,
         verb: str,
@@ -128,16 +137,18 @@ class App:
         *,
         run: str = "",
         logits: Path | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        on_status: Callable[[str], None] | None = None,
     ) -> Reply:
         run = run or secrets.token_hex(4)
         call = Call(
             self._link,
             self._application_id,
             run,
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout,
             silence=SILENCE_SECONDS,
             on_record=self._on_record,
-            on_status=self._on_status,
+            on_status=on_status or self._on_status,
         )
         request = {
             "schema": REQUEST_SCHEMA,
