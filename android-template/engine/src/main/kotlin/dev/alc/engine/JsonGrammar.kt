@@ -20,7 +20,7 @@ package dev.alc.engine
  */
 public class JsonGrammar(private val tokenizer: Tokenizer, private val eosTokenIds: Set<Int>) {
     private val vocabSize = maxOf(tokenizer.vocabSize, 1 + (eosTokenIds.maxOrNull() ?: -1))
-    private val tokens = SortedTokens(tokenizer)
+    private val vocabulary = JsonVocabulary(tokenizer)
     private val masks = Masks()
     private val last = TokenSet(vocabSize).apply { eosTokenIds.forEach(::add) }
 
@@ -47,9 +47,9 @@ public class JsonGrammar(private val tokenizer: Tokenizer, private val eosTokenI
     }
 
     private fun further(state: JsonState): TokenSet {
-        val outlook = state.outlook(tokens.closes, tokens.opens)
+        val outlook = vocabulary.outlook(state)
         return synchronized(masks) {
-            masks.getOrPut(outlook) { mask(state) { tokens.addFitting(state, it) } }
+            masks.getOrPut(outlook) { mask(state) { vocabulary.addFitting(state, it) } }
         }
     }
 

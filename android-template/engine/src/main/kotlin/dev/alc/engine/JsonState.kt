@@ -32,6 +32,10 @@ internal class JsonState {
     val complete: Boolean
         get() = place == Place.END
 
+    /** Whether the text stands inside a string, between two characters. */
+    val inText: Boolean
+        get() = place == Place.STRING
+
     /** Becomes equal to [other]. */
     fun set(other: JsonState) {
         place = other.place
@@ -218,5 +222,14 @@ internal class JsonState {
 
         /** The run of a gap that takes no more: one blank, or a line feed (1) and all its blanks. */
         private const val FULL = 1 + INDENTATION
+
+        /** Whether [bytes] are whole characters of a string, escapes among them, and nothing else. */
+        fun isText(bytes: ByteArray): Boolean {
+            val state = JsonState()
+            state.place = Place.STRING
+            return bytes.all { it != QUOTE && state.step(it) } && state.inText
+        }
+
+        private const val QUOTE = '"'.code.toByte()
     }
 }

@@ -1,33 +1,26 @@
 package dev.alc.engine
 
 /**
- * The tokens of a vocabulary that have text, in the order of their bytes. Neighbours share their
- * beginnings, so all of them are tried as in a trie, each beginning once.
+ * Tokens in the order of their bytes. Neighbours share their beginnings, so all of them are tried
+ * as in a trie, each beginning once.
+ *
+ * @param tokens the ids, in any order.
+ * @param pieces the bytes of each id, at least one.
  */
-internal class SortedTokens(tokenizer: Tokenizer) {
-    private val ids: IntArray
-    private val bytes: ByteArray
-    private val ends: IntArray
+internal class SortedTokens(tokens: List<Int>, pieces: Array<ByteArray>) {
+    /** In the order of their bytes. */
+    val ids: IntArray = tokens.sortedWith { a, b -> compare(pieces[a], pieces[b]) }.toIntArray()
+
+    private val bytes = ByteArray(ids.sumOf { pieces[it].size })
+
+    /** Where in [bytes] each token ends. */
+    private val ends = IntArray(ids.size)
 
     /** How many bytes of its beginning each token has in common with the one before it. */
-    private val shared: IntArray
-    private val longest: Int
-
-    /** The most brackets that one token has of those that close, and of those that open. */
-    val closes: Int
-    val opens: Int
+    private val shared = IntArray(ids.size)
+    private val longest = ids.maxOfOrNull { pieces[it].size } ?: 0
 
     init {
-        // Before a token stands any other: only the first of a text may differ.
-        val pieces = Array(tokenizer.vocabSize) { id ->
-            if (tokenizer.isSpecial(id)) NOTHING else tokenizer.tokenBytes(id, previous = id)
-        }
-        ids = pieces.indices.filter { pieces[it].isNotEmpty() }
-            .sortedWith { a, b -> compare(pieces[a], pieces[b]) }
-            .toIntArray()
-        ends = IntArray(ids.size)
-        shared = IntArray(ids.size)
-        bytes = ByteArray(ids.sumOf { pieces[it].size })
         var end = 0
         for (index in ids.indices) {
             val piece = pieces[ids[index]]
@@ -36,9 +29,6 @@ internal class SortedTokens(tokenizer: Tokenizer) {
             ends[index] = end
             if (index > 0) shared[index] = common(pieces[ids[index - 1]], piece)
         }
-        longest = pieces.maxOf { it.size }
-        closes = pieces.maxOf { piece -> piece.count { it == '}'.code.toByte() || it == ']'.code.toByte() } }
-        opens = pieces.maxOf { piece -> piece.count { it == '{'.code.toByte() || it == '['.code.toByte() } }
     }
 
     /** Puts the tokens that lead on from [start] into [into]; returns how many there are. */
@@ -46,6 +36,8 @@ internal class SortedTokens(tokenizer: Tokenizer) {
         // The states after each number of bytes of the token at hand.
         val after = Array(longest + 1) { JsonState() }
         after[0].set(start)
+        // A token that shares as many bytes with the one before it as that was refused for is
+        // refused with it.
         var refused = Int.MAX_VALUE
         var count = 0
         for (index in ids.indices) {
@@ -54,14 +46,12 @@ internal class SortedTokens(tokenizer: Tokenizer) {
             refused = Int.MAX_VALUE
             val begin = if (index == 0) 0 else ends[index - 1]
             val size = ends[index] - begin
-            while (length < size) {
+            while (length < size && refused == Int.MAX_VALUE) {
                 val next = after[length + 1]
                 next.set(after[length])
+                val fits = next.step(bytes[begin + length])
                 length++
-                if (!next.step(bytes[begin + length - 1])) {
-                    refused = length
-                    break
-                }
+                if (!fits) refused = length
             }
             if (refused == Int.MAX_VALUE) {
                 into.add(ids[index])
@@ -72,8 +62,6 @@ internal class SortedTokens(tokenizer: Tokenizer) {
     }
 
     private companion object {
-        val NOTHING = ByteArray(0)
-
         fun common(a: ByteArray, b: ByteArray): Int {
             val size = minOf(a.size, b.size)
             for (at in 0 until size) if (a[at] != b[at]) return at
