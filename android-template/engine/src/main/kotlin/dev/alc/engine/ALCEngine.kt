@@ -4,9 +4,12 @@ import dev.alc.engine.GenerationEvent.Failed
 import dev.alc.engine.GenerationEvent.Finished
 import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CoroutineDispatcher
+import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.ExecutorCoroutineDispatcher
 import kotlinx.coroutines.NonCancellable
+import kotlinx.coroutines.SupervisorJob
 import kotlinx.coroutines.asCoroutineDispatcher
+import kotlinx.coroutines.async
 import kotlinx.coroutines.currentCoroutineContext
 import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.flow.Flow
@@ -14,12 +17,15 @@ import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.asStateFlow
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.flow.update
 import kotlinx.coroutines.isActive
+import kotlinx.coroutines.job
 import kotlinx.coroutines.sync.Mutex
 import kotlinx.coroutines.sync.withLock
 import kotlinx.coroutines.withContext
 import java.nio.FloatBuffer
 import java.util.concurrent.Executors
+import kotlin.coroutines.EmptyCoroutineContext
 
 /**
  * Owns one model and its conversations, and answers requests one after the other.
@@ -27,7 +33,7 @@ import java.util.concurrent.Executors
  * Everything native happens on one thread, the decode thread. A token's way: the model's logits
  * go to the request's [TopPSampler], the token to its [StreamingDetokenizer], token and text to
  * its [BackpressureStreamingManager], and from there to the collector of [generate], in the
- * collector's own context.
+ * collector's own context. `Generation.kt` is that way in code.
  *
  * Safe for use from any thread. It does not retry, does not talk to a network, and does not
  * write anything.
@@ -46,20 +52,20 @@ public class ALCEngine(
     private val ownDispatcher: ExecutorCoroutineDispatcher? =
         if (dispatcher == null) decodeThread() else null
     private val decode: CoroutineDispatcher = dispatcher ?: ownDispatcher!!
+
+    // Work on the decode thread is nobody's child, so that nobody has to wait for a thread that hangs.
+    private val decodeScope = CoroutineScope(SupervisorJob() + decode)
+    private val watchdog = Watchdog(config.callTimeoutMillis, nanoTime)
     private val tickets = Tickets(config.maxQueued)
+    private val visitors = Visitors()
     private val lifecycle = Mutex()
 
     // Whoever holds this has the model; waiting requests get it in the order in which they asked.
     private val turn = Mutex()
-    private val conversations = HashMap<String, Conversation>()
     private val mutableState = MutableStateFlow<EngineState>(EngineState.New)
 
     @Volatile
     private var loaded: Loaded? = null
-
-    private class Loaded(val model: LoadedModel, val memory: KVCacheMemoryManager) {
-        val limit = minOf(model.info.contextWindow, memory.capacityTokens)
-    }
 
     /** Where the engine is in its life. */
     public val state: StateFlow<EngineState> = mutableState.asStateFlow()
@@ -70,7 +76,7 @@ public class ALCEngine(
      * @throws LifecycleException if no model is loaded.
      */
     public val tokenizer: Tokenizer
-        get() = ready().model.tokenizer
+        get() = ready().tokenizer
 
     /**
      * Loads the model at [path] and returns what it is. After a failure or a cancellation the
@@ -87,30 +93,38 @@ public class ALCEngine(
                 EngineState.Closed -> throw LifecycleException("the engine is closed")
                 else -> throw LifecycleException("a model is loaded already; an engine has one")
             }
-            val availability = strategy.isAvailable()
-            if (availability is Availability.Unavailable) {
-                throw StrategyUnavailableException(
-                    "${strategy.name} cannot run here: ${availability.missing.joinToString("; ")}",
-                )
-            }
             mutableState.value = EngineState.Loading(null)
             try {
-                val result = withContext(decode) { open(path, options) }
-                mutableState.value = EngineState.Ready(result.model.info)
-                result.model.info
+                checkAvailable()
+                withContext(decode) { open(path, options) }
+                ready().info.also { mutableState.value = EngineState.Ready(it) }
             } catch (failure: Throwable) {
                 // Nested, because a change of dispatcher notices a cancellation on its way back.
-                withContext(NonCancellable) { withContext(decode) { unload() } }
+                val second = runCatching { withContext(NonCancellable) { withContext(decode) { unload() } } }
+                second.exceptionOrNull()?.let(failure::addSuppressed)
                 mutableState.value = EngineState.New
-                throw if (failure is CancellationException) failure else typed(failure)
+                currentCoroutineContext().ensureActive()
+                throw typed(failure)
             }
         }
 
+    private fun checkAvailable() {
+        val availability = strategy.isAvailable()
+        if (availability is Availability.Unavailable) {
+            throw StrategyUnavailableException(
+                "${strategy.name} cannot run here: ${availability.missing.joinToString("; ")}",
+            )
+        }
+    }
+
     /** Sets [loaded] itself, so that a cancellation on the way back loses nothing. */
-    private suspend fun open(path: String, options: LoadOptions): Loaded {
+    private suspend fun open(path: String, options: LoadOptions) {
         val model = strategy.loader().load(path, options) { mutableState.value = EngineState.Loading(it) }
-        val memory = KVCacheMemoryManager(model.info.kv, model.cache, config.cacheBudgetBytes)
-        return Loaded(model, memory).also { loaded = it }
+        try {
+            loaded = Loaded(model, watchdog, config.cacheBudgetBytes)
+        } catch (failure: Throwable) {
+            AutoCloseable(model::close).use { throw failure }
+        }
     }
 
     /**
@@ -120,6 +134,9 @@ public class ALCEngine(
      * the order in which they are collected. Cancelling the collection takes effect within one
      * token, or one chunk of the prompt; the conversation is then what it was before, without
      * the request. See [stop] for ending an answer and keeping it.
+     *
+     * A call of the model that does not return within [EngineConfig.callTimeoutMillis] fails the
+     * request, and every later one, with a [BackendTimeoutException].
      */
     public fun generate(request: GenerationRequest): Flow<GenerationEvent> = flow {
         val ticket = Ticket(request.conversation, nanoTime())
@@ -129,8 +146,13 @@ public class ALCEngine(
             return@flow
         }
         try {
-            val streaming = BackpressureStreamingManager(request.streaming, nanoTime)
-            streaming.stream(this, decode) { serve(request, ticket, it) }
+            BackpressureStreamingManager(request.streaming, nanoTime).stream(this, EmptyCoroutineContext) { events ->
+                try {
+                    onDecodeThread { serve(request, ticket, events) }
+                } catch (hang: BackendTimeoutException) {
+                    if (ticket.claimLastEvent()) events.sendLast(Failed(hang))
+                }
+            }
             // The decode thread ended between the admission and the first step.
             if (!ticket.answered) emit(Failed(LifecycleException(CLOSED_MEANWHILE)))
         } finally {
@@ -143,9 +165,13 @@ public class ALCEngine(
         ticket: Ticket,
         events: BackpressureStreamingManager,
     ) {
-        ticket.attach(currentCoroutineContext())
+        ticket.attach(currentCoroutineContext().job)
         val last = try {
-            turn.withLock { answer(request, ticket, events) }
+            turn.withLock {
+                val loaded = ready()
+                ticket.begin()
+                Generation(request, ticket, loaded, visitors, events, nanoTime).run()
+            }
         } catch (cancelled: CancellationException) {
             when (ticket.ending) {
                 Ticket.Ending.STOP -> Finished(FinishReason.CANCELLED, Usage(0, 0, 0), nanoTime())
@@ -156,123 +182,7 @@ public class ALCEngine(
         } catch (failure: Throwable) {
             Failed(typed(failure))
         }
-        ticket.answered = true
-        events.sendLast(last)
-    }
-
-    private suspend fun answer(
-        request: GenerationRequest,
-        ticket: Ticket,
-        events: BackpressureStreamingManager,
-    ): Finished {
-        val (model, memory, limit) = ready().run { Triple(model, memory, limit) }
-        ticket.begin()
-        val conversation = request.conversation?.let(conversations::get) ?: Conversation(request.conversation)
-        val startNanos = nanoTime()
-        val plan = conversation.plan(request.prompt, model)
-        val prompt = plan.tokens
-        if (prompt.size >= limit) {
-            throw ContextFullException(
-                "the prompt and what came before it are ${prompt.size} tokens; " +
-                    "the context holds $limit, the answer included",
-            )
-        }
-        evict(memory.reserve(conversation, minOf(prompt.size + request.maxTokens, limit)))
-        var outcome = Outcome.BROKEN
-        try {
-            val session = conversation.session ?: model.openSession().also { conversation.session = it }
-            val cached = conversation.rewind(plan)
-            outcome = Outcome.ROLLED_BACK
-            events.send(GenerationEvent.Started(prompt, cached, ticket.requestedNanos, startNanos))
-
-            val sampler = TopPSampler(request.sampling, model.info.vocabSize)
-            prompt.forEach(sampler::prompt)
-            val answer = Answer(model.tokenizer, request.maxTokens)
-            val usage = { Usage(prompt.size, cached, answer.size) }
-
-            val prefillNanos = nanoTime()
-            var logits = prefill(session, prompt, cached, model.info.prefillChunk, ticket)
-                ?: return Finished(FinishReason.CANCELLED, usage(), nanoTime())
-            events.send(GenerationEvent.Prefilled(prompt.size - cached, prefillNanos, nanoTime()))
-
-            val reason: FinishReason
-            while (true) {
-                if (ticket.stopped) {
-                    reason = FinishReason.CANCELLED
-                    break
-                }
-                val token = sampler.sample(logits)
-                if (token in model.info.eosTokenIds) {
-                    reason = FinishReason.STOP
-                    break
-                }
-                events.send(answer.add(token, nanoTime()))
-                sampler.accept(token)
-                if (answer.size == request.maxTokens || prompt.size + answer.size == limit) {
-                    reason = FinishReason.LENGTH
-                    break
-                }
-                currentCoroutineContext().ensureActive()
-                outcome = Outcome.BROKEN
-                logits = session.decode(token)
-                outcome = Outcome.ROLLED_BACK
-            }
-            answer.rest()?.let { events.send(it) }
-            val finished = Finished(reason, usage(), nanoTime())
-            conversation.commit(plan, answer.ids(), answer.text)
-            outcome = Outcome.KEPT
-            return finished
-        } finally {
-            settle(conversation, outcome, memory)
-        }
-    }
-
-    /** Computes [prompt] from [from] on; the logits after it, or null if stopped on the way. */
-    private suspend fun prefill(
-        session: ModelSession,
-        prompt: IntArray,
-        from: Int,
-        chunk: Int,
-        ticket: Ticket,
-    ): FloatBuffer? {
-        var at = from
-        while (true) {
-            currentCoroutineContext().ensureActive()
-            if (ticket.stopped) return null
-            val end = minOf(at + chunk, prompt.size)
-            val logits = session.prefill(prompt.copyOfRange(at, end))
-            if (end == prompt.size) return logits
-            at = end
-        }
-    }
-
-    /** Leaves the cache as the end of a request demands. */
-    private fun settle(conversation: Conversation, outcome: Outcome, memory: KVCacheMemoryManager) {
-        val session = conversation.session
-        if (conversation.name == null || outcome == Outcome.BROKEN || session == null) {
-            conversation.session = null
-            memory.release(conversation)
-            session?.close()
-        } else {
-            // A rolled-back request's own tokens are of no further use.
-            if (session.length > conversation.tokens.size) session.trim(conversation.tokens.size)
-            memory.idle(conversation, session.length)
-        }
-        if (conversation.name != null && outcome == Outcome.KEPT) {
-            conversations[conversation.name] = conversation
-        } else if (conversation.name !in conversations && conversation.session != null) {
-            conversation.session = null
-            memory.release(conversation)
-            session?.close()
-        }
-    }
-
-    private fun evict(owners: List<Any>) {
-        for (owner in owners) {
-            owner as Conversation
-            owner.session?.close()
-            owner.session = null
-        }
+        if (ticket.claimLastEvent()) events.sendLast(last)
     }
 
     /**
@@ -301,60 +211,88 @@ public class ALCEngine(
         chunks: IntArray? = null,
         onRows: (first: Int, rows: FloatBuffer) -> Unit,
     ) {
-        withModel { (model, memory, limit) ->
-            val longest = model.info.prefillChunk
+        inTurn { loaded ->
+            val longest = loaded.info.prefillChunk
+            val limit = loaded.conversations.limit
             if (tokens.size > limit) {
                 throw ContextFullException("${tokens.size} tokens; the context holds $limit")
             }
             val scratch = Conversation(null)
-            val all = scratch.plan(Prompt.Tokens(tokens), model).tokens
+            val all = scratch.plan(Prompt.Tokens(tokens), loaded.model).tokens
             if (chunks != null && (chunks.sum() != all.size || chunks.any { it !in 1..longest })) {
                 throw InvalidRequestException("${all.size} tokens in chunks of 1 to $longest do not go as ${chunks.asList()}")
             }
-            evict(memory.reserve(scratch, all.size))
-            try {
-                val session = model.openSession().also { scratch.session = it }
-                var first = 0
+            loaded.conversations.withCache(scratch, all.size) { cache ->
                 for (size in chunks?.asList() ?: all.asList().chunked(longest) { it.size }) {
                     currentCoroutineContext().ensureActive()
-                    val piece = all.copyOfRange(first, first + size)
-                    onRows(first, if (size == 1) session.decode(piece[0]) else session.verify(piece))
-                    first += size
+                    if (visitors.waiting) visitors.letIn()
+                    val piece = all.copyOfRange(cache.size, cache.size + size)
+                    val first = cache.size
+                    onRows(first, if (size == 1) cache.decode(piece[0]) else cache.verify(piece))
                 }
-            } finally {
-                settle(scratch, Outcome.KEPT, memory)
             }
         }
     }
 
-    /** Forgets [conversation] and frees its cache. An unknown name does nothing. */
-    public suspend fun forget(conversation: String) {
-        withModel { (_, memory, _) ->
-            val gone = conversations.remove(conversation) ?: return@withModel
-            memory.release(gone)
-            gone.session?.close()
-            gone.session = null
-        }
+    /** Forgets [conversation] and frees its cache, in its turn. An unknown name does nothing. */
+    public suspend fun forget(conversation: String): Unit = inTurn { it.conversations.forget(conversation) }
+
+    /**
+     * Starts a conversation named [to] that is what [from] is now; then each goes its own way. The
+     * two share the memory of what they have in common where the backend can, though each counts in
+     * full towards the budget. A copy for which there is no cache computes its tokens at its first
+     * turn. Does not wait for requests of other conversations.
+     *
+     * @throws InvalidRequestException if [from] is unknown, or [to] is empty or exists.
+     * @throws LifecycleException if either has a request that is not finished.
+     * @throws EngineException as [generate] fails.
+     */
+    public suspend fun fork(from: String, to: String): Unit = visit {
+        checkIdle(from)
+        checkIdle(to)
+        it.conversations.fork(from, to)
+    }
+
+    /**
+     * Keeps the first [tokens] tokens of [conversation] and drops the rest. Where that cuts a turn
+     * in two, the conversation goes on as text, with [Prompt.Text] or [Prompt.Tokens], or begins
+     * anew with [Prompt.Chat]. Does not wait for requests of other conversations.
+     *
+     * @throws InvalidRequestException if [conversation] is unknown or has fewer tokens.
+     * @throws LifecycleException if it has a request that is not finished.
+     * @throws EngineException as [generate] fails.
+     */
+    public suspend fun trim(conversation: String, tokens: Int): Unit = visit {
+        checkIdle(conversation)
+        it.conversations.trim(conversation, tokens)
+    }
+
+    /**
+     * Keeps the first [turns] turns of [conversation], each a request with its answer, and drops the
+     * rest, as for asking again. A request that did not go on where the last ended, such as one
+     * for which old turns were dropped, is the first turn. Fails as [trim] does.
+     */
+    public suspend fun trimTurns(conversation: String, turns: Int): Unit = visit {
+        checkIdle(conversation)
+        it.conversations.trimTurns(conversation, turns)
     }
 
     /**
      * Frees the caches of all conversations that are not being answered, for when the system is
-     * low on memory. The conversations stay; their next turns compute their tokens again.
+     * low on memory. The conversations stay; their next turns compute their tokens again. Takes
+     * effect within one token also while a request is answered.
      */
-    public suspend fun dropIdleCaches() {
-        withModel { (_, memory, _) -> evict(memory.releaseIdle()) }
-    }
+    public suspend fun dropIdleCaches(): Unit = visit { it.conversations.dropIdleCaches() }
 
-    /** What the key/value cache holds. */
-    public suspend fun cacheCounters(): KvCounters {
-        lateinit var counters: KvCounters
-        withModel { (_, memory, _) -> counters = memory.counters() }
-        return counters
-    }
+    /** What the key/value cache holds, also while a request is answered. */
+    public suspend fun cacheCounters(): KvCounters = visit { it.conversations.counters() }
 
     /**
      * Ends every request, gives back model, cache and thread. Returns when that is done; calling
-     * it again does nothing. If a model is being loaded it waits for that.
+     * it again does nothing. If a model is being loaded it waits for that, but not for a call of
+     * the model that hangs: what that holds is given back if it ever returns.
+     *
+     * @throws BackendException if the backend fails at that; the engine is closed all the same.
      */
     public suspend fun close() {
         withContext(NonCancellable) {
@@ -362,26 +300,37 @@ public class ALCEngine(
                 if (mutableState.value == EngineState.Closed) return@withLock
                 mutableState.value = EngineState.Closed
                 tickets.close()
-                turn.withLock { withContext(decode) { unload() } }
-                ownDispatcher?.close()
+                val leaving = decodeScope.async {
+                    AutoCloseable { ownDispatcher?.close() }.use { turn.withLock { unload() } }
+                }
+                try {
+                    watchdog.join(leaving)
+                    leaving.await()
+                } catch (failure: Throwable) {
+                    if (!watchdog.hung) throw typed(failure)
+                }
             }
         }
     }
 
     private fun unload() {
-        for (conversation in conversations.values) conversation.session?.close()
-        conversations.clear()
-        val model = loaded?.model
+        val leaving = loaded
         loaded = null
-        model?.close()
+        leaving?.close()
     }
 
-    private suspend fun withModel(block: suspend (Triple<LoadedModel, KVCacheMemoryManager, Int>) -> Unit) {
+    /** Runs [block] when the model is free, in the order of requests. */
+    private suspend fun <T> inTurn(block: suspend (Loaded) -> T): T =
+        call { onDecodeThread { turn.withLock { block(ready()) } } }
+
+    /** Runs [block] between two calls of the model, whoever has it. */
+    private suspend fun <T> visit(block: (Loaded) -> T): T =
+        call { visitors.announce { onDecodeThread { block(ready()) } } }
+
+    private suspend fun <T> call(block: suspend () -> T): T {
         ready()
         try {
-            withContext(decode) {
-                turn.withLock { block(ready().run { Triple(model, memory, limit) }) }
-            }
+            return block()
         } catch (failure: Throwable) {
             // A decode thread that has ended cancels what is given to it, but not the caller.
             currentCoroutineContext().ensureActive()
@@ -390,17 +339,35 @@ public class ALCEngine(
         }
     }
 
-    private fun ready(): Loaded = loaded?.takeIf { mutableState.value != EngineState.Closed }
-        ?: throw LifecycleException(
-            when (mutableState.value) {
+    /** Runs [work] on the decode thread; waits for its end unless that thread hangs. */
+    private suspend fun <T> onDecodeThread(work: suspend () -> T): T {
+        val running = decodeScope.async { work() }
+        try {
+            watchdog.await(running)
+        } catch (hang: BackendTimeoutException) {
+            mutableState.update { if (it == EngineState.Closed) it else EngineState.Hung }
+            throw hang
+        }
+        return running.await()
+    }
+
+    private fun checkIdle(conversation: String) {
+        if (tickets.busy(conversation)) {
+            throw LifecycleException("$conversation has a request that is not finished")
+        }
+    }
+
+    private fun ready(): Loaded {
+        val state = mutableState.value
+        if (state != EngineState.Closed && watchdog.hung) throw watchdog.failure()
+        return loaded?.takeIf { state != EngineState.Closed } ?: throw LifecycleException(
+            when (state) {
                 EngineState.New -> "no model is loaded; call load first"
                 is EngineState.Loading -> "the model is still being loaded"
                 else -> "the engine is closed"
             },
         )
-
-    /** What is left of a request in its conversation's cache. */
-    private enum class Outcome { KEPT, ROLLED_BACK, BROKEN }
+    }
 
     private companion object {
         const val CLOSED_MEANWHILE = "the engine was closed"

@@ -13,12 +13,15 @@ public sealed interface GenerationEvent {
      *
      * @property promptTokenIds every token that the answer follows, cached ones included.
      * @property cachedTokens how many of them, from the start, the cache has already.
+     * @property droppedMessages how many of the conversation's oldest messages had to go, where
+     *   [ContextPolicy.DROP_OLDEST_TURNS] allows that.
      * @property requestedNanos when the flow was first collected.
      * @property startNanos when its turn came; the rest of the time it waited for others.
      */
     public class Started(
         public val promptTokenIds: IntArray,
         public val cachedTokens: Int,
+        public val droppedMessages: Int,
         public val requestedNanos: Long,
         public val startNanos: Long,
     ) : GenerationEvent
@@ -33,8 +36,9 @@ public sealed interface GenerationEvent {
     /**
      * The next tokens and the text that they complete, usually one token.
      *
-     * The text may lag behind the tokens while a character is incomplete; what is left of one at
-     * the end comes with no tokens. The token that ends an answer is not among them.
+     * The text may lag behind the tokens while a character is incomplete, or while it may be the
+     * beginning of a stop; what is left of it at the end comes with no tokens. Tokens of a stop are
+     * among them, their text is not; the token with which the model ends an answer is not.
      *
      * @property first index of the first of these tokens in the answer.
      * @property nanos when each token was available.
@@ -59,7 +63,7 @@ public sealed interface GenerationEvent {
 
 /** Why an answer ended. */
 public enum class FinishReason {
-    /** The model ended it. */
+    /** The model ended it, one of [GenerationRequest.stop] came, or the JSON object is complete. */
     STOP,
 
     /** It reached its number of tokens, or the context window is full. */
@@ -69,7 +73,10 @@ public enum class FinishReason {
     CANCELLED,
 }
 
-/** What a request used, in tokens. [cachedTokens] of the [promptTokens] were not computed again. */
+/**
+ * What a request used, in tokens. [cachedTokens] of the [promptTokens] were not computed again; the
+ * [completionTokens] count those of a stop too.
+ */
 public data class Usage(
     public val promptTokens: Int,
     public val cachedTokens: Int,

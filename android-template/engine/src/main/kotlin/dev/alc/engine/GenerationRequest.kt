@@ -8,11 +8,12 @@ package dev.alc.engine
  *   nothing.
  * @property maxTokens the most tokens of the answer.
  * @property stop texts at which the answer ends. The answer's text ends before the first of them,
- *   wherever tokens begin and end; the text of a stop is never given out.
+ *   wherever tokens begin and end; the text of a stop is never given out. The first is the one
+ *   that is complete first. They are looked for in the answer only, not across its beginning.
  * @property responseFormat what the answer must be.
  * @property contextPolicy what happens when the conversation no longer fits the context.
- * @throws InvalidRequestException if [maxTokens] is not positive, the name or a stop is empty, or
- *   there are more than 16 stops.
+ * @throws InvalidRequestException if [maxTokens] is not positive, the name or a stop is empty, a
+ *   stop holds half a character, or there are more than 16 stops.
  */
 public data class GenerationRequest(
     public val prompt: Prompt,
@@ -30,7 +31,12 @@ public data class GenerationRequest(
             throw InvalidRequestException("a conversation's name must not be empty")
         }
         if (stop.size > MAX_STOPS) throw InvalidRequestException("${stop.size} stops; at most $MAX_STOPS are looked for")
-        if (stop.any { it.isEmpty() }) throw InvalidRequestException("a stop must not be empty")
+        for (text in stop) {
+            if (text.isEmpty()) throw InvalidRequestException("a stop must not be empty")
+            if (!Charsets.UTF_8.newEncoder().canEncode(text)) {
+                throw InvalidRequestException("a stop holds half a character, an unpaired surrogate")
+            }
+        }
     }
 
     private companion object {
@@ -56,8 +62,10 @@ public enum class ContextPolicy {
     REFUSE,
 
     /**
-     * The oldest turns are dropped, system messages kept, until prompt and `maxTokens` fit; what
-     * is left is computed again. Only for conversations of messages: text has no turns.
+     * The oldest turns are dropped until prompt and `maxTokens` fit; what is left is computed
+     * again. System messages and the newest turn stay; if they leave no room, the request fails
+     * with a [ContextFullException]. A turn begins with a `user` message. Only for conversations
+     * of messages: text has no turns.
      */
     DROP_OLDEST_TURNS,
 }

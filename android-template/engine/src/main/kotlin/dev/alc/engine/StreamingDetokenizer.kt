@@ -25,6 +25,10 @@ public class StreamingDetokenizer(
     private var chars = CharBuffer.allocate(64)
     private var previous = Tokenizer.NO_TOKEN
 
+    /** Whether bytes wait for the rest of a character. */
+    internal val midCharacter: Boolean
+        get() = bytes.position() > 0
+
     /** The text that [token] completes; empty if it ends inside a character or has no text. */
     public fun add(token: Int): String {
         if (skipSpecial && tokenizer.isSpecial(token)) return ""

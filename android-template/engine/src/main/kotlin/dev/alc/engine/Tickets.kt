@@ -1,12 +1,13 @@
 package dev.alc.engine
 
 import kotlinx.coroutines.Job
-import kotlin.coroutines.CoroutineContext
+import java.util.concurrent.atomic.AtomicBoolean
 
 /** One request between the start of its collection and its end. */
 internal class Ticket(val conversation: String?, val requestedNanos: Long) {
     enum class Ending { STOP, CLOSE }
 
+    private val lastEvent = AtomicBoolean()
     private var job: Job? = null
     private var begun = false
 
@@ -15,18 +16,21 @@ internal class Ticket(val conversation: String?, val requestedNanos: Long) {
     var ending: Ending? = null
         private set
 
-    /** Whether the collector was sent the last event. */
-    @Volatile
-    var answered: Boolean = false
-
     val stopped: Boolean
         get() = ending == Ending.STOP
 
-    /** The coroutine that serves the request is the one of [context]. */
+    /** Whether the collector was, or is just being, sent the last event. */
+    val answered: Boolean
+        get() = lastEvent.get()
+
+    /** True for the first who asks, and only that one may send the last event. */
+    fun claimLastEvent(): Boolean = lastEvent.compareAndSet(false, true)
+
+    /** The request is served by [job]. */
     @Synchronized
-    fun attach(context: CoroutineContext) {
-        job = context[Job]
-        if (ending != null) job?.cancel()
+    fun attach(job: Job) {
+        this.job = job
+        if (ending != null) job.cancel()
     }
 
     /** The request's turn has come. */
@@ -64,6 +68,10 @@ internal class Tickets(private val maxQueued: Int) {
     fun leave(ticket: Ticket) {
         open -= ticket
     }
+
+    /** Whether a request of [conversation] is being answered or waits. */
+    @Synchronized
+    fun busy(conversation: String): Boolean = open.any { it.conversation == conversation && !it.answered }
 
     @Synchronized
     fun end(why: Ticket.Ending, conversation: String?) {
