@@ -40,6 +40,22 @@ def mad(values: Sequence[float]) -> float:
     return median([abs(value - middle) for value in values])
 
 
+def trend(places: Sequence[float], values: Sequence[float]) -> float:
+    """How much the values grow for each unit of their places: the median slope of all pairs.
+
+    Sen, "Estimates of the Regression Coefficient Based on Kendall's Tau" (1968); a jump or a few
+    outliers do not move it, steady growth does. Raises `ValueError` for fewer than two places.
+    """
+    points = list(zip(places, values, strict=True))
+    slopes = [
+        (value - before) / (place - earlier)
+        for index, (place, value) in enumerate(points)
+        for earlier, before in points[:index]
+        if place != earlier
+    ]
+    return median(slopes)
+
+
 def _checked(values: Sequence[float]) -> list[float]:
     if not values:
         raise ValueError("there are no samples")

@@ -52,3 +52,18 @@ def test_no_samples_and_samples_that_are_no_numbers_are_refused(values: list[flo
 def test_a_percentile_out_of_range_is_refused(percent: float) -> None:
     with pytest.raises(ValueError, match="not between"):
         stats.percentile([1.0], percent)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=12, unique=True), st.floats(-50, 50))
+def test_a_trend_is_the_slope_of_a_line(places: list[float], slope: float) -> None:
+    values = [slope * place + 3 for place in places]
+    closest = min(abs(a - b) for a in places for b in places if a != b)
+    assert stats.trend(places, values) == pytest.approx(slope, abs=1e-6 / min(closest, 1e-2))
+
+
+def test_a_trend_is_not_moved_by_a_jump_but_by_growth() -> None:
+    jump = [100.0] * 8 + [900.0] + [100.0] * 8
+    assert stats.trend(range(17), jump) == 0
+    assert stats.trend(range(17), [value + 2 * at for at, value in enumerate(jump)]) == 2
+    with pytest.raises(ValueError, match="no samples"):
+        stats.trend([1], [5])

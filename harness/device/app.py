@@ -1,4 +1,4 @@
-"""The app on a device: the verbs info, load, generate, logits and chat of its Instrumentation."""
+"""The app on a device: what its Instrumentation can be asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from harness.device.call import PROTOCOL, Call, Reply
 from harness.device.failures import MODEL
 from harness.device.link import DeviceLink
+from harness.device.soak import Soak
 from harness.errors import DeviceError
 from harness.lmx import Record
 
@@ -121,6 +122,22 @@ class App:
         """
         cut = None if chunks is None else list(chunks)
         return self._call("logits", {"tokens": list(tokens), "chunks": cut}, logits=into)
+
+    def soak(
+        self, generations: int, *, seed: int = 0, conversations: int = 3, max_tokens: int = 16
+    ) -> Soak:
+        """Run generations with options by chance, several conversations at once.
+
+        The app compares each answer with the same request run alone, and samples what it holds;
+        `Soak.faults` says what was not as it should be.
+        """
+        asked = {
+            "generations": generations,
+            "seed": seed,
+            "conversations": conversations,
+            "max_tokens": max_tokens,
+        }
+        return Soak.of(self._call("soak", {"soak": asked}).result)
 
     def chat(self, settings: Mapping[str, Any], on_status: Callable[[str], None]) -> Reply:
         """Let the app serve a chat, as long as one takes; `harness.device.chat` is its host."""

@@ -37,7 +37,11 @@ def test_the_kotlin_modules_pass_their_tests_on_a_compiled_package(
     monkeypatch.setenv("ALC_RUNTIME", str(runtime.library))
     monkeypatch.setenv("ALC_PACKAGE", str(package))
     maven.build_kotlin(resources.path("android-template"), tmp_path, tests=True)
-    reports = list((tmp_path / "runtime/target/surefire-reports").glob("TEST-*.xml"))
+    reports = [
+        report
+        for module in ("runtime", "app")
+        for report in (tmp_path / module / "target/surefire-reports").glob("TEST-*.xml")
+    ]
     counts = [SUMMARY.search(report.read_text()) for report in reports]
     tests, errors, skipped, failures = (
         sum(int(count.group(part)) for count in counts if count) for part in range(1, 5)

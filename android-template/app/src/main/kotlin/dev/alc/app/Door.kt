@@ -16,6 +16,7 @@ import dev.alc.engine.SamplingOptions
 import dev.alc.engine.StorageException
 import dev.alc.engine.StrategyUnavailableException
 import dev.alc.engine.StreamingPolicy
+import kotlinx.coroutines.delay
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonObjectBuilder
@@ -27,13 +28,14 @@ import java.io.File
 import java.io.IOException
 
 /**
- * The verbs that the host may ask for: info, load, generate, logits and chat.
+ * The verbs that the host may ask for: info, load, generate, logits, soak and chat.
  *
  * It runs on any JVM; Android gives it a strategy, a folder and a log.
  *
  * @param application the app's id and [version], for the result.
  * @param pssKb the proportional set size of this process in KiB; slow, so never called while
  *   something is timed.
+ * @param heldHandles native objects that this process holds now.
  * @param sink takes one line of the log.
  * @param progress says to the host what is being done.
  * @param listen opens the socket on which a chat's host comes.
@@ -43,6 +45,7 @@ internal class Door(
     private val application: String,
     private val version: String,
     private val pssKb: () -> Long,
+    private val heldHandles: () -> Long,
     private val sink: (line: String) -> Unit,
     private val progress: (text: String) -> Unit,
     private val nanoTime: () -> Long = System::nanoTime,
@@ -59,6 +62,7 @@ internal class Door(
         val metrics = File(folder, "metrics.jsonl")
         val call = Call(request, folder, MetricsLog(request.run, metrics, sink))
         val error = call.log.use { call.run() }
+        call.end()
         val result = File(folder, "result.json")
         val whole = File(folder, "result.json.tmp")
         whole.writeText(call.document(error).toString())
@@ -78,6 +82,7 @@ internal class Door(
         private var model: ModelInfo? = null
         private var pssPeakKb = 0L
         private var totals: MetricsLog.Totals? = null
+        private val before = SoakCensus.take()
 
         suspend fun run(): EngineException? {
             val error = try {
@@ -86,6 +91,7 @@ internal class Door(
                     "load" -> load().also { tokenize() }
                     "generate" -> load().also { generate() }
                     "logits" -> load().also { logits() }
+                    "soak" -> load().also { soak() }
                     "chat" -> chat()
                     else -> throw InvalidRequestException("there is no verb '${request.verb}'")
                 }
@@ -275,6 +281,32 @@ internal class Door(
             }
         }
 
+        private suspend fun soak() {
+            val asked = request.soak ?: throw InvalidRequestException("the request has no soak")
+            val soak = Soak(engine, checkNotNull(model), asked, pssKb, heldHandles, progress)
+            content[SOAK] = soak.run()
+            sampleMemory()
+        }
+
+        /** Says after a soak what was not given back, now that engine and log are closed. */
+        suspend fun end() {
+            if (SOAK !in content) return
+            var now = SoakCensus.take()
+            repeat(LAST_LOOKS) {
+                // A thread may take a while to end.
+                if (now.threads.size > before.threads.size) delay(LOOK_MILLIS)
+                now = SoakCensus.take()
+            }
+            content["left"] = buildJsonObject {
+                put("threads", JsonArray(now.threads.without(before.threads).map(::JsonPrimitive)))
+                put("files", JsonArray(now.files.without(before.files).map(::JsonPrimitive)))
+            }
+        }
+
+        /** What is here more often than among [others]. */
+        private fun List<String>.without(others: List<String>): List<String> =
+            toMutableList().apply { for (other in others) remove(other) }
+
         private fun sampleMemory() {
             val pss = pssKb()
             pssPeakKb = maxOf(pssPeakKb, pss)
@@ -327,5 +359,8 @@ internal class Door(
     private companion object {
         const val NANOS_PER_MILLI = 1_000_000L
         const val TOKENS_AHEAD = 64
+        const val SOAK = "soak"
+        const val LAST_LOOKS = 20
+        const val LOOK_MILLIS = 100L
     }
 }

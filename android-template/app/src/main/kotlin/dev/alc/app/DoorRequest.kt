@@ -27,6 +27,7 @@ internal class DoorRequest(
     val tokens: List<Int> = emptyList(),
     val chunks: List<Int>? = null,
     val chat: ChatSettings? = null,
+    val soak: DoorSoak? = null,
 ) {
     companion object {
         const val SCHEMA = "harness.request/1"
@@ -80,4 +81,16 @@ internal class DoorStep(
     @SerialName("context_policy") val contextPolicy: String = "refuse",
     @SerialName("stop_after") val stopAfter: Int? = null,
     val keep: Boolean = true,
+)
+
+/**
+ * What a soak is made of: how many [generations], in how many [conversations] at once, each answer
+ * of at most [maxTokens]. Equal seeds ask for the same.
+ */
+@Serializable
+internal class DoorSoak(
+    val generations: Int,
+    val seed: Long = 0,
+    val conversations: Int = 3,
+    @SerialName("max_tokens") val maxTokens: Int = 16,
 )

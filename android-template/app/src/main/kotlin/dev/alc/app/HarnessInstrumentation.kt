@@ -9,6 +9,7 @@ import android.util.Log
 import dev.alc.engine.EngineException
 import dev.alc.engine.InvalidRequestException
 import dev.alc.runtime.MLCInferenceStrategy
+import dev.alc.runtime.TVMRuntime
 import kotlinx.coroutines.runBlocking
 import java.io.File
 import java.io.IOException
@@ -57,6 +58,7 @@ public class HarnessInstrumentation : Instrumentation() {
             application = name,
             version = context.packageManager.getPackageInfo(name, 0).versionName ?: "",
             pssKb = ::pssKb,
+            heldHandles = { TVMRuntime.load().heldHandles },
             sink = { line -> Log.i(TAG, line) },
             progress = ::say,
             pid = Process.myPid(),

@@ -68,6 +68,7 @@ class ChatTest {
             application = "app",
             version = "1",
             pssKb = { 1 },
+            heldHandles = { 0 },
             sink = {},
             progress = { if (it == "listening") listening.countDown() },
             listen = ::Listener,

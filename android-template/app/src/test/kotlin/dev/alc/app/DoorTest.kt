@@ -31,6 +31,7 @@ class DoorTest {
     private val lines = Collections.synchronizedList(mutableListOf<String>())
     private val strategy = EchoStrategy()
     private var pss = 100L
+    private var handles = 5L
 
     private fun serve(
         json: String,
@@ -43,6 +44,7 @@ class DoorTest {
             application = "app",
             version = "1",
             pssKb = { pss++ },
+            heldHandles = { handles },
             sink = lines::add,
             progress = {},
             pid = 7,

@@ -18,9 +18,16 @@ import dev.alc.engine.ModelSession
 import dev.alc.engine.Tokenizer
 import java.nio.FloatBuffer
 
-/** A model that counts up from the last byte of its prompt until 'z'; `!` breaks it. */
-internal class EchoStrategy(private val missing: List<String> = emptyList()) : InferenceStrategy {
+/**
+ * A model that counts up from the last byte of its prompt until 'z'; `!` breaks it. Every so many
+ * calls, counted over all its sessions, it [slips] and says something else.
+ */
+internal class EchoStrategy(
+    private val missing: List<String> = emptyList(),
+    private val slips: Int = Int.MAX_VALUE,
+) : InferenceStrategy {
     override val name = "echo"
+    private var calls = 0
     var open = 0
         private set
 
@@ -48,7 +55,7 @@ internal class EchoStrategy(private val missing: List<String> = emptyList()) : I
         )
         override val tokenizer = Bytes
         override val chatTemplate = Lines
-        override val cache = CachePool(info.contextWindow, 2, 1024)
+        override val cache = CachePool(info.contextWindow, 4, 1024)
 
         override fun openSession() = Session()
 
@@ -57,7 +64,7 @@ internal class EchoStrategy(private val missing: List<String> = emptyList()) : I
         }
     }
 
-    private class Session : ModelSession {
+    private inner class Session : ModelSession {
         override var length = 0
             private set
 
@@ -71,6 +78,7 @@ internal class EchoStrategy(private val missing: List<String> = emptyList()) : I
         override fun verify(tokens: IntArray): FloatBuffer {
             if ('!'.code in tokens) throw BackendException("there was a !")
             length += tokens.size
+            if (++calls % slips == 0) tokens[tokens.size - 1] = '?'.code
             val rows = FloatBuffer.allocate(tokens.size * 257)
             tokens.forEachIndexed { row, token -> rows.put(row * 257 + if (token < 'z'.code) token + 1 else 256, 1f) }
             return rows
