@@ -24,8 +24,9 @@ public data class KvCounters(
  * It counts in whole pages, as the cache does, and in bytes from the shape of the model. Room is
  * promised before anything is computed; where there is none, the caches of idle owners are
  * dropped, the longest unused first. It only counts: whoever asks for room must close the
- * sessions of the owners that it returns. Not safe for use from several threads; the engine
- * calls it on its decode thread.
+ * sessions of the owners that it returns. Pages that a backend shares between a session and its
+ * forks count for each of them, as each may come to need its own. Not safe for use from several
+ * threads; the engine calls it on its decode thread.
  *
  * @param shape the model's, which gives bytes for each token.
  * @param pool what the backend has reserved.
@@ -36,14 +37,14 @@ public class KVCacheMemoryManager(
     private val pool: CachePool,
     budgetBytes: Long = Long.MAX_VALUE,
 ) {
-    private class Holding(var pages: Int, var busy: Boolean)
+    private class Holding(val pages: Int, val busy: Boolean)
 
     private val pageBytes = shape.bytesPerToken * shape.pageTokens
     private val totalPages =
         minOf((pool.capacityTokens / shape.pageTokens).toLong(), budgetBytes / pageBytes).toInt()
 
-    // Access order: the first entry is the longest unused.
-    private val holdings = LinkedHashMap<Any, Holding>(16, 0.75f, true)
+    // In order of use: the first entry is the longest unused.
+    private val holdings = LinkedHashMap<Any, Holding>()
     private var usedPages = 0
     private var peakPages = 0
     private var evictions = 0L
@@ -67,7 +68,7 @@ public class KVCacheMemoryManager(
     public fun reserve(owner: Any, tokens: Int): List<Any> {
         val wanted = pagesFor(tokens)
         val own = holdings[owner]
-        var missing = usedPages - (own?.pages ?: 0) + wanted - totalPages
+        var missing = usedPages - (own?.pages ?: 0) + wanted.toLong() - totalPages
         var sessions = holdings.size + (if (own == null) 1 else 0) - pool.maxSessions
         val leaving = mutableListOf<Any>()
         for ((other, holding) in holdings) {
@@ -87,21 +88,14 @@ public class KVCacheMemoryManager(
         }
         for (other in leaving) release(other)
         evictions += leaving.size
-        val holding = own ?: Holding(0, busy = true).also { holdings[owner] = it }
-        usedPages += wanted - holding.pages
-        holding.pages = wanted
-        holding.busy = true
+        use(owner, Holding(wanted, busy = true))
         peakPages = maxOf(peakPages, usedPages)
         return leaving
     }
 
     /** Marks [owner] idle with [tokens] left in its cache; from now on it may be evicted. */
     public fun idle(owner: Any, tokens: Int) {
-        val holding = holdings[owner] ?: return
-        val pages = pagesFor(tokens)
-        usedPages += pages - holding.pages
-        holding.pages = pages
-        holding.busy = false
+        if (owner in holdings) use(owner, Holding(pagesFor(tokens), busy = false))
     }
 
     /** Forgets what [owner] holds. */
@@ -127,5 +121,13 @@ public class KVCacheMemoryManager(
         refusals = refusals,
     )
 
-    private fun pagesFor(tokens: Int): Int = (tokens + shape.pageTokens - 1) / shape.pageTokens
+    /** Makes [holding] what [owner] holds, and [owner] the one that was used last. */
+    private fun use(owner: Any, holding: Holding) {
+        release(owner)
+        holdings[owner] = holding
+        usedPages += holding.pages
+    }
+
+    private fun pagesFor(tokens: Int): Int =
+        tokens / shape.pageTokens + (if (tokens % shape.pageTokens > 0) 1 else 0)
 }

@@ -1,8 +1,13 @@
 package dev.alc.engine
 
+import io.kotest.property.Arb
+import io.kotest.property.PropTestConfig
+import io.kotest.property.arbitrary.int
+import io.kotest.property.arbitrary.long
+import io.kotest.property.checkAll
+import kotlinx.coroutines.runBlocking
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertThrows
-import org.junit.Assert.assertTrue
 import org.junit.Test
 import kotlin.random.Random
 
@@ -65,47 +70,110 @@ class KVCacheMemoryManagerTest {
     }
 
     @Test
-    fun `counts agree with a plain model of them under random use`() {
-        val random = Random(1)
-        val memory = manager(tokens = 320, sessions = 5)
-        val pages = HashMap<Any, Int>()
-        val busy = HashSet<Any>()
-        var peak = 0
-        repeat(5000) {
-            val owner = "owner ${random.nextInt(8)}"
-            when (random.nextInt(4)) {
-                0, 1 -> {
-                    val tokens = random.nextInt(1, 200)
-                    try {
-                        memory.reserve(owner, tokens).forEach {
-                            assertTrue(it !in busy && it != owner)
-                            pages.remove(it)
-                        }
-                        pages[owner] = (tokens + 15) / 16
-                        busy += owner
-                    } catch (refused: CacheBudgetException) {
-                        val held = pages.filterKeys { it in busy && it != owner }
-                        assertTrue(held.values.sum() + (tokens + 15) / 16 > 20 || held.size >= 5)
-                    }
-                }
-                2 -> if (owner in pages) {
-                    val tokens = random.nextInt(0, pages.getValue(owner) * 16 + 1)
-                    memory.idle(owner, tokens)
-                    pages[owner] = (tokens + 15) / 16
-                    busy -= owner
-                }
-                else -> {
-                    memory.release(owner)
-                    pages -= owner
-                    busy -= owner
-                }
-            }
-            peak = maxOf(peak, pages.values.sum())
-            val counters = memory.counters()
-            assertEquals(pages.values.sum() * 16 * 23_040L, counters.usedBytes)
-            assertEquals(pages.size, counters.owners)
-            assertTrue(counters.usedBytes <= counters.budgetBytes)
+    fun `more tokens than any memory holds are refused`() {
+        for (pageTokens in listOf(1, 16)) {
+            val paged = shape.copy(pageTokens = pageTokens)
+            val memory = KVCacheMemoryManager(paged, CachePool(160, 4, 160 * shape.bytesPerToken))
+            memory.reserve("a", 16)
+            assertThrows(CacheBudgetException::class.java) { memory.reserve("b", Int.MAX_VALUE) }
+            assertEquals(1, memory.counters().owners)
         }
-        assertEquals(peak * 16 * 23_040L, memory.counters().peakBytes)
+    }
+
+    @Test
+    fun `a refusal changes nothing, not even who was used last`() {
+        val memory = manager(tokens = 64)
+        for (owner in listOf("a", "b")) {
+            memory.reserve(owner, 16)
+            memory.idle(owner, 16)
+        }
+        memory.reserve("busy", 16)
+        assertThrows(CacheBudgetException::class.java) { memory.reserve("a", 64) }
+        assertEquals(listOf("a"), memory.reserve("c", 32))
+    }
+
+    /** The same by the shortest way: who holds what, the longest unused first. */
+    private class PlainModel(private val pages: Int, private val sessions: Int) {
+        class Holding(val owner: Int, val pages: Int, val busy: Boolean)
+
+        var holdings = listOf<Holding>()
+        var peak = 0
+        var evictions = 0L
+        var refusals = 0L
+
+        fun reserve(owner: Int, wanted: Int): List<Int>? {
+            val others = holdings.filter { it.owner != owner }
+            val idle = others.filter { !it.busy }
+            val fewest = (0..idle.size).firstOrNull { leave ->
+                val stay = others - idle.take(leave).toSet()
+                stay.sumOf { it.pages } + wanted <= pages && stay.size < sessions
+            }
+            if (fewest == null) {
+                refusals++
+                return null
+            }
+            val leaving = idle.take(fewest)
+            evictions += fewest
+            holdings = others - leaving.toSet() + Holding(owner, wanted, busy = true)
+            peak = maxOf(peak, holdings.sumOf { it.pages })
+            return leaving.map { it.owner }
+        }
+
+        fun idle(owner: Int, left: Int) {
+            holdings = holdings.filter { it.owner != owner } + Holding(owner, left, busy = false)
+        }
+
+        fun release(owner: Int) {
+            holdings = holdings.filter { it.owner != owner }
+        }
+
+        fun releaseIdle(): List<Int> {
+            val (stay, leave) = holdings.partition { it.busy }
+            holdings = stay
+            evictions += leave.size
+            return leave.map { it.owner }
+        }
+    }
+
+    @Test
+    fun `it does what a plain model of it does, under any use`(): Unit = runBlocking {
+        val config = PropTestConfig(seed = 2, iterations = 300)
+        checkAll(config, Arb.long(), Arb.int(1..6), Arb.int(1..24)) { seed, sessions, pages ->
+            val random = Random(seed)
+            val memory = manager(tokens = pages * 16, sessions = sessions)
+            val plain = PlainModel(pages, sessions)
+            repeat(60) {
+                val owner = random.nextInt(7)
+                val held = plain.holdings.find { it.owner == owner }
+                when (random.nextInt(6)) {
+                    0, 1, 2 -> {
+                        val tokens = random.nextInt(pages * 16 + 20)
+                        val expected = plain.reserve(owner, (tokens + 15) / 16)
+                        val actual = try {
+                            memory.reserve(owner, tokens)
+                        } catch (_: CacheBudgetException) {
+                            null
+                        }
+                        assertEquals(expected, actual)
+                    }
+                    3 -> if (held != null) {
+                        val left = random.nextInt(held.pages * 16 + 1)
+                        memory.idle(owner, left)
+                        plain.idle(owner, (left + 15) / 16)
+                    }
+                    4 -> {
+                        memory.release(owner)
+                        plain.release(owner)
+                    }
+                    else -> if (random.nextInt(4) == 0) assertEquals(plain.releaseIdle(), memory.releaseIdle())
+                }
+                val bytes = memory.bytesFor(1)
+                val expected = KvCounters(
+                    plain.holdings.sumOf { it.pages } * bytes, plain.peak * bytes, pages * bytes,
+                    plain.holdings.size, plain.evictions, plain.refusals,
+                )
+                assertEquals(expected, memory.counters())
+            }
+        }
     }
 }
