@@ -6,6 +6,7 @@ import dev.alc.engine.GenerationEvent
 internal class AnswerProgress {
     private val text = StringBuilder()
     private var requestedNanos = 0L
+    private var droppedMessages = 0
     private var firstNanos = 0L
     private var lastNanos = 0L
     private var tokens = 0
@@ -14,6 +15,7 @@ internal class AnswerProgress {
     fun response(event: GenerationEvent): LLMResponse? = when (event) {
         is GenerationEvent.Started -> {
             requestedNanos = event.requestedNanos
+            droppedMessages = event.droppedMessages
             null
         }
         is GenerationEvent.Prefilled -> null
@@ -38,6 +40,7 @@ internal class AnswerProgress {
             text = text.toString(),
             reason = event.reason,
             usage = event.usage,
+            droppedMessages = droppedMessages,
             timeToFirstTokenMs = if (tokens > 0) (firstNanos - requestedNanos) / NANOS_PER_MS else null,
             tokensPerSecond = if (decodeNanos > 0) (tokens - 1) * NANOS_PER_S / decodeNanos else null,
         )

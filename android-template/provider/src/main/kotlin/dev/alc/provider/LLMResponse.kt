@@ -15,6 +15,8 @@ public sealed interface LLMResponse {
      * @property text the whole answer.
      * @property reason why it ended; [FinishReason.CANCELLED] after [LocalLLMProvider.stop].
      * @property usage tokens of prompt and answer.
+     * @property droppedMessages how many of the oldest messages the answer does not know, where
+     *   [GenerationOptions.contextPolicy] allows that.
      * @property timeToFirstTokenMs from the request to the first token, in milliseconds; null if
      *   the answer has no tokens.
      * @property tokensPerSecond of the tokens after the first; null if there are fewer than two,
@@ -24,6 +26,7 @@ public sealed interface LLMResponse {
         public val text: String,
         public val reason: FinishReason,
         public val usage: Usage,
+        public val droppedMessages: Int,
         public val timeToFirstTokenMs: Double?,
         public val tokensPerSecond: Double?,
     ) : LLMResponse

@@ -146,27 +146,26 @@ public class LocalLLMProvider(private val strategy: InferenceStrategy) {
         messages: List<ChatMessage>,
         options: GenerationOptions,
         conversation: String?,
-    ): Flow<LLMResponse> = flow {
-        val engine = engine
-        if (engine == null) {
-            emit(LLMResponse.Error(LifecycleException("no model is loaded; call initialize() first")))
-            return@flow
-        }
-        val request = try {
-            if (messages.lastOrNull()?.content.isNullOrEmpty()) {
-                throw InvalidRequestException("the prompt is empty")
+    ): Flow<LLMResponse> {
+        // A copy, since the app's list may grow while the answer is made.
+        val prompt = Prompt.Chat(messages.toList())
+        return flow {
+            val engine = engine ?: return@flow emit(LLMResponse.Error(LifecycleException(NOT_LOADED)))
+            val request = try {
+                if (prompt.messages.lastOrNull()?.content.isNullOrEmpty()) {
+                    throw InvalidRequestException("the prompt is empty")
+                }
+                options.request(prompt, conversation)
+            } catch (refused: InvalidRequestException) {
+                return@flow emit(LLMResponse.Error(refused))
             }
-            options.request(Prompt.Chat(messages), conversation)
-        } catch (refused: InvalidRequestException) {
-            emit(LLMResponse.Error(refused))
-            return@flow
-        }
-        val progress = AnswerProgress()
-        answering.incrementAndGet()
-        try {
-            engine.generate(request).collect { event -> progress.response(event)?.let { emit(it) } }
-        } finally {
-            answering.decrementAndGet()
+            val progress = AnswerProgress()
+            answering.incrementAndGet()
+            try {
+                engine.generate(request).collect { event -> progress.response(event)?.let { emit(it) } }
+            } finally {
+                answering.decrementAndGet()
+            }
         }
     }
 
@@ -234,19 +233,26 @@ public class LocalLLMProvider(private val strategy: InferenceStrategy) {
 
     /**
      * Ends every answer with an [LLMResponse.Error] and gives back model and memory; [initialize]
-     * may follow. It waits while a model is being loaded: cancel that first.
+     * may follow. It waits while a model is being loaded: cancel that first. A failed result says
+     * that the backend failed at giving back; nothing is left to do about it.
      */
-    public suspend fun cleanup() {
-        lifecycle.withLock { engine?.let { release(it) } }
+    public suspend fun cleanup(): Result<Unit> = lifecycle.withLock {
+        engine?.let { release(it) } ?: Result.success(Unit)
     }
 
-    private suspend fun release(engine: ALCEngine) {
+    private suspend fun release(engine: ALCEngine): Result<Unit> {
         info = null
         this.engine = null
-        engine.close()
+        return try {
+            engine.close()
+            Result.success(Unit)
+        } catch (failure: EngineException) {
+            Result.failure(failure)
+        }
     }
 
     private companion object {
+        const val NOT_LOADED = "no model is loaded; call initialize() first"
         const val BYTES_PER_MIB = 1L shl 20
         const val TRIM_MEMORY_RUNNING_LOW = 10
         const val TRIM_MEMORY_UI_HIDDEN = 20

@@ -36,6 +36,9 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
     /** Called first of all by the loader. */
     var onLoad: suspend (onProgress: (LoadProgress) -> Unit) -> Unit = {}
 
+    /** Called when a model is closed. */
+    var onClose: () -> Unit = {}
+
     /** Called before each step of the model, with how many tokens the step computes. */
     var onStep: (tokens: Int) -> Unit = {}
 
@@ -85,6 +88,7 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
 
         override fun close() {
             openModels--
+            onClose()
         }
     }
 
@@ -137,7 +141,7 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         override val vocabSize = VOCABULARY
         override val startTokens = IntArray(0)
 
-        override fun encode(text: MarkedText) = text.text.toByteArray().map { it.toInt() and 0xFF }.toIntArray()
+        override fun encode(text: MarkedText) = text.text.toByteArray().let { bytes -> IntArray(bytes.size) { bytes[it].toInt() and 0xFF } }
 
         override fun tokenBytes(id: Int, previous: Int) = byteArrayOf(id.toByte())
 

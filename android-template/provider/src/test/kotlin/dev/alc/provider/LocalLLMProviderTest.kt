@@ -2,9 +2,11 @@ package dev.alc.provider
 
 import app.cash.turbine.test
 import dev.alc.engine.ChatMessage
+import dev.alc.engine.ContextPolicy
 import dev.alc.engine.FinishReason
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadStage
+import dev.alc.engine.ResponseFormat
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.async
 import kotlinx.coroutines.flow.last
@@ -65,6 +67,45 @@ class LocalLLMProviderTest {
         assertEquals(varied, provider.answer("A", warm).text)
         assertTrue(varied != provider.answer("A", warm.copy(seed = 8)).text)
         assertEquals("BCDE", provider.answer("A", warm.copy(topK = 1, maxTokens = 4)).text)
+    }
+
+    @Test
+    fun `an answer ends before a stop`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val stopped = provider.answer("a", greedy.copy(stop = listOf("zz", "fg")))
+        assertEquals("bcde", stopped.text)
+        assertEquals(FinishReason.STOP, stopped.reason)
+    }
+
+    @Test
+    fun `an answer can be held to JSON`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val options = GenerationOptions(responseFormat = ResponseFormat.JSON, maxTokens = 30)
+        val text = provider.answer("a", options).text.trimStart(' ', '\t', '\r', '\n')
+        assertTrue(text, text.isEmpty() || text.startsWith("{"))
+        assertTrue(!provider.answer("a", options.copy(responseFormat = ResponseFormat.TEXT)).text.startsWith("{"))
+    }
+
+    @Test
+    fun `a full context is refused, or costs the oldest turns`() = runBlocking {
+        provider.initialize(config.copy(contextTokens = 64)).getOrThrow()
+        val turns = List(10) { listOf(ChatMessage("user", "a234"), ChatMessage("assistant", "a6789")) }.flatten()
+        val asked = turns + ChatMessage("user", "w")
+        val refused = provider.chat(asked, greedy.copy(maxTokens = 8)).last() as LLMResponse.Error
+        assertEquals("context-full", refused.error.kind)
+        val policy = greedy.copy(maxTokens = 8, contextPolicy = ContextPolicy.DROP_OLDEST_TURNS)
+        val answer = provider.answer(asked, policy)
+        assertEquals("xyz", answer.text)
+        assertEquals(8, answer.droppedMessages)
+    }
+
+    @Test
+    fun `messages that change later change nothing`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        val messages = mutableListOf(ChatMessage("user", "w"))
+        val flow = provider.chat(messages, greedy)
+        messages += ChatMessage("user", "a")
+        assertEquals("xyz", (flow.last() as LLMResponse.Complete).text)
     }
 
     @Test

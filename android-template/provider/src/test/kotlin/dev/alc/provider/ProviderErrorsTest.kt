@@ -209,6 +209,17 @@ class ProviderErrorsTest {
     }
 
     @Test
+    fun `a backend that fails at giving back is told, and a model can be loaded again`() = runBlocking {
+        provider.initialize(config).getOrThrow()
+        strategy.onClose = { throw IllegalStateException("it holds on") }
+        assertEquals("backend", (provider.cleanup().exceptionOrNull() as EngineException).kind)
+        strategy.onClose = {}
+        assertTrue(provider.cleanup().isSuccess)
+        provider.initialize(config).getOrThrow()
+        assertStillWorks()
+    }
+
+    @Test
     fun `cleanup during an answer ends it with an error`() = runBlocking {
         provider.initialize(config).getOrThrow()
         val endless = greedy.copy(maxTokens = 4000)
