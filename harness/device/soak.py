@@ -8,8 +8,8 @@ from typing import Any
 
 from harness import stats
 
-# Before this share of the samples caches fill and the virtual machine compiles what runs often.
-SETTLED = 1 / 3
+# Up to this share of the samples caches fill and the virtual machine compiles what runs often.
+SETTLED = 1 / 2
 # What must be the same after every round; PSS and Java's heap have a slope instead.
 COUNTED = ("kv_bytes_used", "handles", "threads", "files")
 

@@ -52,7 +52,7 @@ internal class Soak(
     private val progress: (text: String) -> Unit,
 ) {
     private val counts = sortedMapOf<String, Int>()
-    private val samples = ArrayList<JsonObject>()
+    private val samples = ArrayList<LongArray>()
     private val examples = ArrayList<JsonObject>()
     private var differing = 0
     private var generations = 0
@@ -84,7 +84,7 @@ internal class Soak(
             put("evictions", evictions)
             put("differing", differing)
             put("examples", JsonArray(examples))
-            put("samples", JsonArray(samples))
+            put("samples", JsonArray(samples.map { JsonObject(SAMPLED.zip(it.map(::JsonPrimitive)).toMap()) }))
         }
     }
 
@@ -195,20 +195,21 @@ internal class Soak(
         }
     }
 
-    private suspend fun sample(): JsonObject {
+    /** Numbers only, so that what is kept of a sample hardly shows in the next. */
+    private suspend fun sample(): LongArray {
         val kvBytes = engine.cacheCounters().usedBytes
         val runtime = Runtime.getRuntime()
         runtime.gc()
         val census = SoakCensus.take()
-        return buildJsonObject {
-            put("generations", generations)
-            put("kv_bytes_used", kvBytes)
-            put("pss_kb", pssKb())
-            put("java_kb", (runtime.totalMemory() - runtime.freeMemory()) / BYTES_PER_KB)
-            put("handles", heldHandles())
-            put("threads", census.threads.size)
-            put("files", census.files.size)
-        }
+        return longArrayOf(
+            generations.toLong(),
+            kvBytes,
+            pssKb(),
+            (runtime.totalMemory() - runtime.freeMemory()) / BYTES_PER_KB,
+            heldHandles(),
+            census.threads.size.toLong(),
+            census.files.size.toLong(),
+        )
     }
 
     private companion object {
@@ -216,5 +217,6 @@ internal class Soak(
         const val LEAST_TOKENS = 6
         const val MAX_EXAMPLES = 5
         const val BYTES_PER_KB = 1024
+        val SAMPLED = listOf("generations", "kv_bytes_used", "pss_kb", "java_kb", "handles", "threads", "files")
     }
 }
