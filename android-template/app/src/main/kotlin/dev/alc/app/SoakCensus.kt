@@ -10,20 +10,21 @@ import java.nio.file.Files
  * @property threads those of the engine, the native threads that they started included: a thread
  *   that does not name itself bears its parent's name. The virtual machine's own come and go.
  * @property files open files, but neither archives of classes, which are opened when one is needed,
- *   nor the kernel's own, in which the virtual machine looks something up.
+ *   nor the kernel's own, in which the virtual machine looks something up, nor sockets, such as the
+ *   log's.
  */
 internal class SoakCensus private constructor(val threads: List<String>, val files: List<String>) {
     companion object {
         private const val ENGINE_THREADS = "alc-"
         private val ARCHIVES = listOf(".jar", ".apk", "/modules")
-        private val KERNEL = listOf("/proc/", "/sys/")
+        private val SYSTEM = listOf("/proc/", "/sys/", "socket:")
 
         fun take(): SoakCensus {
             val threads = entries("/proc/self/task") { File(it, "comm").readText().trim() }
             val files = entries("/proc/self/fd") { Files.readSymbolicLink(it.toPath()).toString() }
             return SoakCensus(
                 threads.filter { it.startsWith(ENGINE_THREADS) },
-                files.filter { file -> ARCHIVES.none(file::endsWith) && KERNEL.none(file::startsWith) },
+                files.filter { file -> ARCHIVES.none(file::endsWith) && SYSTEM.none(file::startsWith) },
             )
         }
 
