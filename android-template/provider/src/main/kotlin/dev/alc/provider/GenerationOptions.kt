@@ -28,8 +28,8 @@ import dev.alc.engine.StreamingPolicy
  *   only where [maxTokens], [stop] or the context ends it.
  * @property contextPolicy what happens when the conversation no longer fits the context.
  * @property updateIntervalMs the least milliseconds between two pieces of text, for a screen; text
- *   that comes meanwhile joins the next piece, and a slow collector does not slow the model. With 0
- *   each token's text is a piece, and the model waits for a slow collector.
+ *   that comes meanwhile joins the next piece, and a slow collector slows the model only once 4096
+ *   tokens wait. With 0 each token's text is a piece, and the model waits for a slow collector.
  */
 public data class GenerationOptions(
     public val maxTokens: Int = 256,

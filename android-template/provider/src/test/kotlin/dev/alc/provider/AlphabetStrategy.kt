@@ -141,7 +141,10 @@ internal class AlphabetStrategy(private val missing: List<String> = emptyList())
         override val vocabSize = VOCABULARY
         override val startTokens = IntArray(0)
 
-        override fun encode(text: MarkedText) = text.text.toByteArray().let { bytes -> IntArray(bytes.size) { bytes[it].toInt() and 0xFF } }
+        override fun encode(text: MarkedText): IntArray {
+            val bytes = text.text.toByteArray()
+            return IntArray(bytes.size) { bytes[it].toInt() and 0xFF }
+        }
 
         override fun tokenBytes(id: Int, previous: Int) = byteArrayOf(id.toByte())
 
