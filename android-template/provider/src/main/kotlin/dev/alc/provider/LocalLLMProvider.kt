@@ -4,6 +4,7 @@ import dev.alc.engine.ALCEngine
 import dev.alc.engine.Availability
 import dev.alc.engine.BackendException
 import dev.alc.engine.ChatMessage
+import dev.alc.engine.EngineConfig
 import dev.alc.engine.EngineException
 import dev.alc.engine.EngineState
 import dev.alc.engine.GenerationEvent
@@ -37,10 +38,11 @@ import java.util.concurrent.atomic.AtomicInteger
  *
  * It loads one model at a time. It does not download models, does not talk to a network, and keeps
  * nothing after [cleanup].
- *
- * @param strategy what runs the model.
  */
-public class LocalLLMProvider(private val strategy: InferenceStrategy) {
+public class LocalLLMProvider internal constructor(
+    private val strategy: InferenceStrategy,
+    private val config: EngineConfig,
+) {
     private val lifecycle = Mutex()
     private val answering = AtomicInteger()
 
@@ -50,6 +52,9 @@ public class LocalLLMProvider(private val strategy: InferenceStrategy) {
 
     @Volatile
     private var info: LLMInfo? = null
+
+    /** A provider that runs its models with [strategy]. */
+    public constructor(strategy: InferenceStrategy) : this(strategy, EngineConfig())
 
     /**
      * A provider that runs MLC's packages with the runtime that the app carries.
@@ -74,7 +79,7 @@ public class LocalLLMProvider(private val strategy: InferenceStrategy) {
         if (engine != null) {
             return Result.failure(LifecycleException("a model is loaded already; call cleanup() first"))
         }
-        val fresh = ALCEngine(strategy)
+        val fresh = ALCEngine(strategy, this.config)
         engine = fresh
         try {
             val loaded = load(fresh, config, onProgress)

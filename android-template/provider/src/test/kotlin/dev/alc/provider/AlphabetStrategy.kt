@@ -24,8 +24,12 @@ import java.nio.FloatBuffer
  */
 internal class AlphabetStrategy(private val missing: List<String> = emptyList()) : InferenceStrategy {
     override val name = "alphabet"
+
+    @Volatile
     var openSessions = 0
         private set
+
+    @Volatile
     var openModels = 0
         private set
 

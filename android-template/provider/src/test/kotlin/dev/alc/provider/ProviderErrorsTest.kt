@@ -1,6 +1,7 @@
 package dev.alc.provider
 
 import dev.alc.engine.ChatMessage
+import dev.alc.engine.EngineConfig
 import dev.alc.engine.EngineException
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadStage
@@ -11,6 +12,7 @@ import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
 import kotlinx.coroutines.cancelAndJoin
+import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.last
 import kotlinx.coroutines.flow.onEach
@@ -24,6 +26,7 @@ import org.junit.Assert.assertSame
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Test
+import java.util.concurrent.CountDownLatch
 
 /** Whatever goes wrong, the app gets a typed error, and the provider serves the next request. */
 class ProviderErrorsTest {
@@ -217,6 +220,26 @@ class ProviderErrorsTest {
         assertTrue(provider.cleanup().isSuccess)
         provider.initialize(config).getOrThrow()
         assertStillWorks()
+    }
+
+    @Test
+    fun `a model that hangs is told, and does not keep cleanup waiting`() = runBlocking {
+        val hasty = LocalLLMProvider(strategy, EngineConfig(callTimeoutMillis = 50))
+        hasty.initialize(config).getOrThrow()
+        val release = CountDownLatch(1)
+        strategy.onStep = { release.await() }
+        assertEquals("backend-timeout", hasty.error("w", greedy).kind)
+        assertEquals("backend-timeout", (hasty.checkHealth() as LLMHealth.Unusable).error.kind)
+        hasty.cleanup().getOrThrow()
+        assertEquals("lifecycle", hasty.error("w", greedy).kind)
+
+        strategy.onStep = {}
+        hasty.initialize(config).getOrThrow()
+        assertEquals("xyz", hasty.answer("w", greedy).text)
+        hasty.cleanup().getOrThrow()
+        release.countDown()
+        // What hung gives back what it holds once it returns.
+        while (strategy.openModels > 0) delay(1)
     }
 
     @Test
