@@ -1,72 +1,96 @@
 package dev.alc.runtime
 
+import dev.alc.engine.ALCEngine
+import dev.alc.engine.EngineState
+import dev.alc.engine.FinishReason
+import dev.alc.engine.GenerationEvent
+import dev.alc.engine.GenerationRequest
 import dev.alc.engine.JsonGrammar
-import dev.alc.engine.LoadedModel
-import dev.alc.engine.ModelSession
+import dev.alc.engine.Prompt
+import dev.alc.engine.ResponseFormat
 import dev.alc.engine.SamplingOptions
-import dev.alc.engine.TokenConstraint
 import dev.alc.engine.Tokenizer
-import dev.alc.engine.TopPSampler
+import kotlinx.coroutines.flow.toList
+import kotlinx.coroutines.runBlocking
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 import org.junit.After
+import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
-import java.io.ByteArrayOutputStream
-import java.nio.ByteBuffer
 
 /** What a compiled model says when it is held to JSON. */
 class JsonAnswersTest {
-    private lateinit var model: LoadedModel
-    private lateinit var session: ModelSession
-    private lateinit var prompt: IntArray
+    private lateinit var engine: ALCEngine
+    private lateinit var grammar: JsonGrammar
 
     @Before
     fun load() {
-        model = TestFiles.open()
-        session = model.openSession()
-        prompt = model.tokenizer.encode("An answer: ")
-        session.prefill(prompt)
+        val path = TestFiles.packageFolder().path
+        engine = ALCEngine(MLCInferenceStrategy(TestFiles.codeCache, TestFiles.libraryPath()))
+        runBlocking { engine.load(path) }
+        val info = (engine.state.value as EngineState.Ready).info
+        grammar = JsonGrammar(engine.tokenizer, info.eosTokenIds)
     }
 
     @After
     fun close() {
-        if (::model.isInitialized) model.close()
+        if (::engine.isInitialized) runBlocking { engine.close() }
     }
 
     @Test
     fun `a thousand sampled answers are objects, or beginnings of objects`() {
-        val grammar = JsonGrammar(model.tokenizer, model.info.eosTokenIds)
-        var finished = 0
+        var whole = 0
         for (seed in 0 until ANSWERS) {
-            val answer = Answer(grammar.begin())
-            sample(answer, seed, maxTokens = 1 + seed % LONGEST)
-            if (answer.constraint.finished) finished++
-            // What was cut short goes on to the end of its object, whatever its last token was.
-            while (!answer.constraint.finished) {
-                answer.add(endings.first { it in answer.constraint.allowed() })
+            val events = answer(seed)
+            val finished = events.last() as GenerationEvent.Finished
+            val tokens = events.filterIsInstance<GenerationEvent.Tokens>()
+            var text = tokens.joinToString("") { it.text }
+            if (finished.reason == FinishReason.LENGTH) {
+                text = ended(tokens.flatMap { it.ids.toList() })
+            } else {
+                assertEquals(FinishReason.STOP, finished.reason)
+                whole++
             }
-            val parsed = Json.parseToJsonElement(answer.text())
-            assertTrue(answer.text(), parsed is JsonObject)
+            val parsed = Json.parseToJsonElement(text)
+            assertTrue(text, parsed is JsonObject)
             assertStrict(parsed)
         }
-        assertTrue("$finished finished", finished in ANSWERS / 20..ANSWERS - ANSWERS / 20)
+        assertTrue("$whole are whole", whole in ANSWERS / 20..ANSWERS - ANSWERS / 20)
     }
 
-    private fun sample(answer: Answer, seed: Int, maxTokens: Int) {
-        val sampler = TopPSampler(SamplingOptions(temperature = 1f, seed = seed.toLong()), model.info.vocabSize)
-        session.trim(prompt.size - 1)
-        var logits = session.decode(prompt.last())
-        repeat(maxTokens) {
-            val token = sampler.sample(logits, answer.constraint.allowed())
-            answer.add(token)
-            if (answer.constraint.finished) return
-            logits = session.decode(token)
+    private fun answer(seed: Int): List<GenerationEvent> = runBlocking {
+        val request = GenerationRequest(
+            Prompt.Text("Say: "),
+            maxTokens = 1 + seed % LONGEST,
+            sampling = SamplingOptions(temperature = 1f, seed = seed.toLong()),
+            responseFormat = ResponseFormat.JSON,
+        )
+        engine.generate(request).toList()
+    }
+
+    /** The text of [ids], which was cut short, and of what ends its object. */
+    private fun ended(ids: List<Int>): String {
+        val constraint = grammar.begin()
+        ids.forEach(constraint::accept)
+        val all = ids.toMutableList()
+        while (!constraint.finished) {
+            val allowed = constraint.allowed()
+            all += endings.first { it in allowed }.also(constraint::accept)
         }
+        return engine.tokenizer.decode(all.toIntArray())
+    }
+
+    /** One of these tokens is allowed everywhere, and the first that is leads to the end. */
+    private val endings: List<Int> by lazy {
+        val bytes = "\"}]:0{\\udcrealsn".toByteArray() + listOf(0x80, 0x90, 0xa0).map { it.toByte() }
+        val tokenizer: Tokenizer = engine.tokenizer
+        val ordinary = (0 until tokenizer.vocabSize).filterNot(tokenizer::isSpecial)
+        bytes.map { byte -> ordinary.first { tokenizer.tokenBytes(it, it).contentEquals(byteArrayOf(byte)) } }
     }
 
     /** The parser takes any bare word for a value. */
@@ -77,29 +101,6 @@ class JsonAnswersTest {
             is JsonPrimitive -> if (!element.isString) {
                 assertTrue(element.content, BARE.matches(element.content))
             }
-        }
-    }
-
-    private inner class Answer(val constraint: TokenConstraint) {
-        private val bytes = ByteArrayOutputStream()
-        private var previous = Tokenizer.NO_TOKEN
-
-        fun add(token: Int) {
-            constraint.accept(token)
-            bytes.write(model.tokenizer.tokenBytes(token, previous))
-            previous = token
-        }
-
-        /** Fails where the bytes are no UTF-8. */
-        fun text(): String = Charsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes.toByteArray())).toString()
-    }
-
-    /** One of these tokens is allowed everywhere, and the first that is leads to the end. */
-    private val endings: List<Int> by lazy {
-        val bytes = "\"}]:0{\\udcrealsn".toByteArray() + listOf(0x80, 0x90, 0xa0).map { it.toByte() }
-        bytes.map { byte ->
-            (0 until model.tokenizer.vocabSize).filterNot(model.tokenizer::isSpecial)
-                .first { model.tokenizer.tokenBytes(it, it).contentEquals(byteArrayOf(byte)) }
         }
     }
 
