@@ -5,6 +5,8 @@ import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
 import org.junit.Before
 import org.junit.Test
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
 
 /** Values cross into native code and back unchanged, and native errors arrive with their kind. */
 class CallFrameTest {
@@ -49,6 +51,40 @@ class CallFrameTest {
         }
         assertEquals("TypeError", error.kind)
         assertTrue(error.detail, "Mismatched type on argument #0" in error.detail)
+    }
+
+    @Test
+    fun `a native error tells of characters of every length`() {
+        val load = runtime.function("ffi.ModuleLoadFromFile")
+        for (name in listOf("é", "日本", "😀👩‍👩‍👧", "a\u0001b")) {
+            val error = assertThrows(NativeException::class.java) {
+                frame.begin().text("/no/such/$name.so").call(load)
+            }
+            assertTrue(error.detail, "/no/such/$name.so" in error.detail)
+        }
+    }
+
+    @Test
+    fun `bytes that are no UTF-8 become replacement characters in a native error`() {
+        val load = runtime.function("ffi.ModuleLoadFromFile")
+        val path = byteArrayOf('/'.code.toByte(), 0xff.toByte(), 0xc3.toByte(), '.'.code.toByte()) + "so".toByteArray()
+        val memory = ByteBuffer.allocateDirect(CallFrame.SLOT + path.size).order(ByteOrder.nativeOrder())
+        memory.putInt(TEXT).putInt(path.size).putLong(CallFrame.SLOT.toLong()).put(path)
+        val error = assertThrows(NativeException::class.java) { NativeBindings.call(load, memory, 1) }
+        assertTrue(error.detail, "/\ufffd\ufffd.so" in error.detail)
+    }
+
+    @Test
+    fun `failed calls hold nothing`() {
+        val item = runtime.function("ffi.ArrayGetItem")
+        val make = runtime.function("ffi.Array")
+        val before = NativeBindings.heldHandles()
+        repeat(1000) {
+            assertThrows(NativeException::class.java) { frame.begin().text("a text").int(0).call(item) }
+            assertThrows(NativeException::class.java) { frame.begin().dims(1).handle(0).call(make) }
+            assertThrows(NativeException::class.java) { frame.begin().int(1).callForInt(make) }
+        }
+        assertEquals(before, NativeBindings.heldHandles())
     }
 
     @Test
@@ -103,5 +139,9 @@ class CallFrameTest {
         return frame.begin().handle(array).int(0).callForText(item).also {
             NativeBindings.release(array)
         }
+    }
+
+    private companion object {
+        const val TEXT = 32
     }
 }

@@ -223,6 +223,8 @@ class TVMModelLoaderTest {
             bytes.also { it[bytes.size / 2] = (it[bytes.size / 2] + 1).toByte() }
         }
         refused<ModelDamagedException>("sha256", folder)
+        val stray = TestFiles.altered { it.replace(Regex("\"sha256\": *\"[^\"]{5}"), "\"sha256\": \"../..") }
+        refused<ModelDamagedException>("is no sha256", stray)
     }
 
     @Test
