@@ -29,6 +29,7 @@ OWN = {
     "public android.content.pm.ApplicationInfo(Map)",
     "public android.content.pm.PackageInfo(ApplicationInfo, Map)",
     "public android.content.pm.PackageManager(PackageInfo)",
+    "public dalvik.system.PathClassLoader(String, String, String, ClassLoader)",
     "public static void crash(String)",
     "public static void main(String[])",
 }
