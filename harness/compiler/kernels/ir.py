@@ -81,6 +81,13 @@ def store(buffer: Buffer, value: Expr, lanes: int, *at: Any) -> None:
     T.buffer_store(buffer, value, [*at[:-1], last])
 
 
+def prefetch(buffer: Buffer, *at: Any) -> None:
+    """Ask for the cache line of an element, which may lie outside the buffer."""
+    address = T.address_of(buffer[at])
+    read, keep, data = T.int32(0), T.int32(3), T.int32(1)
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, read, keep, data))
+
+
 def splat(value: Expr, lanes: int) -> Expr:
     """One value in every lane."""
     return value if lanes == 1 else T.Broadcast(value, lanes)

@@ -24,6 +24,10 @@ Gate = Literal["silu", "gelu_tanh"]
 _TILE = 4
 _TILE_UNQUANTIZED = 8
 _F32_CHAINS = 8
+_LINE_BYTES = 64
+_AHEAD_BYTES = 4096
+"""How far before its use a matrix's line is asked for: a processor's own prefetching reaches less
+far and stops at the ends of pages, so that one token's pass over the weights would wait at each."""
 
 
 def matmul(
@@ -133,6 +137,8 @@ class _Product:
         self.n = n
         self.lanes = isa.lanes
         self.parts = ROWS // isa.lanes
+        self.once = isinstance(n, int) and n == 1
+        """Whether the weights serve one token and are not read again for others."""
         tensors = packed_tensors(fmt, rows, k)
         self.weight = [ir.argument(tensor.part, tensor.shape, tensor.dtype) for tensor in tensors]
         self.x: Buffer | _Int8
@@ -165,6 +171,7 @@ class _Product:
         words = fmt.step // 4
         sums = [[_zeros(lanes) for _ in range(self.parts)] for _ in range(count)]
         with ir.loop(fmt.steps(self.k)) as step:
+            self._prefetch(block, step)
             for part in range(self.parts):
                 columns = quads(fmt, lanes, self.weight[0], block, step, part * lanes)
                 scale, minimum = self._group(block, step, part)
@@ -204,6 +211,7 @@ class _Product:
             )
         else:
             with ir.loop(self.k // chains) as step:
+                self._prefetch(block, step * chains, chains)
                 for chain in range(chains):
                     column = step * chains + chain
                     for part in range(parts):
@@ -241,9 +249,27 @@ class _Product:
 
         whole, rest = divmod(self.k, fmt.step)
         with ir.loop(whole) as step:
+            self._prefetch(block, step)
             take(step, fmt.step)
         if rest:
             take(whole, rest)
+
+    def _prefetch(self, block: Expr, first: Expr, count: int = 1) -> None:
+        """Ask for the weights `_AHEAD_BYTES` behind `count` steps from `first`.
+
+        The steps of a weight that is not quantized are its columns. Blocks follow each other in
+        memory, so that this runs on into the next one.
+        """
+        if not self.once:
+            return
+        fmt, (values, *groups) = self.fmt, self.weight
+        item = 4 if fmt.quantized else fmt.bits // 8
+        size = item * int(values.shape[-1])
+        ahead = first + _AHEAD_BYTES // size
+        for at in range(0, count * size, _LINE_BYTES):
+            ir.prefetch(values, block, ahead + at // size, at % size // item)
+        for buffer in groups:
+            ir.prefetch(buffer, block, ahead // (fmt.group // fmt.step), 0)
 
     def _group(self, block: Expr, step: Expr, part: int) -> tuple[Expr, Expr | None]:
         """The scales, and the minima if there are any, of the group that a step belongs to."""
