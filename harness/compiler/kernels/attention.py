@@ -29,6 +29,13 @@ from harness.compiler.model_config import PAGE_TOKENS
 
 PAGE = PAGE_TOKENS
 _LANES = 8
+_ROWS = 4
+"""The most rows of a tile."""
+_AHEAD = 2
+"""How many blocks before their use keys and values are asked for: a page is nowhere near the next,
+so that a processor does not guess it."""
+_SUMS = 12
+"""The most vectors of sums over values; a processor has at least 16 registers of this size."""
 _PIECE = 128
 """A row of a head is kept on the stack in pieces of at most so many floats."""
 _LOWEST = -5e4
@@ -80,11 +87,16 @@ def layer_scale(scale: float, *, windowed: bool) -> float:
     return -scale if windowed else scale
 
 
-class _Keys(NamedTuple):
-    """Where a tile finds its keys and values: `load(which, key in block, lanes, column)`."""
+_Load = Callable[[int, Expr, int, Expr], Expr]
+"""`load(which, key in block, lanes, column)`: of keys (0) or values (1)."""
 
-    start_block: Callable[[Expr], Callable[[int, Expr, int, Expr], Expr]]
-    head: Expr
+
+class _Keys(NamedTuple):
+    """Where a tile finds its keys and values."""
+
+    start_block: Callable[[Expr], _Load]
+    ask: Callable[[Expr], Callable[[Expr], None]] | None = None
+    """`ask(block)(key)` asks for a block's key and value; None where others have just read them."""
 
 
 class _Rows(NamedTuple):
@@ -137,8 +149,8 @@ def decode(heads: Heads) -> PrimFunc:
         lse = ir.argument("lse", (batch, heads.query), "float32")
         scale, window = _scalars(heads, query_positions, key_positions)
         output = _Output(q, out, lse, scale)
-        width = min(4, 1 << (heads.group - 1).bit_length())
-        tiles = -(-heads.group // width)
+        tiles = -(-heads.group // _ROWS)
+        width = -(-heads.group // tiles)
 
         with ir.loop(batch) as sequence:
             begin = ir.index(indptr[sequence])
@@ -155,7 +167,8 @@ def decode(heads: Heads) -> PrimFunc:
                     [length] * width,
                     None if skip is None else [skip] * width,
                 )
-                _tile(heads, output, rows, _paged(pages, values, begin, head), masked=False)
+                keys = _paged(heads, pages, values, begin, head, once=True)
+                _tile(heads, output, rows, keys, masked=False)
 
             _tasks(heads.key_value * tiles, seen >= _PARALLEL_KEYS, tile)
 
@@ -187,7 +200,7 @@ def prefill_paged(heads: Heads) -> PrimFunc:
             length = ir.index(_length(indptr, last, sequence))
 
             def keys(head: Expr) -> _Keys:
-                return _paged(pages, values, begin, head)
+                return _paged(heads, pages, values, begin, head)
 
             _prefill(heads, output, window, q_indptr, sequence, length, causal, keys)
 
@@ -218,13 +231,13 @@ def prefill_ragged(heads: Heads) -> PrimFunc:
             length = ir.index(kv_indptr[sequence + 1] - begin)
 
             def keys(head: Expr) -> _Keys:
-                def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
+                def start_block(block: Expr) -> _Load:
                     first = ir.index(begin + block * PAGE)
                     return lambda which, key, lanes, column: ir.load(
                         (k, v)[which], lanes, first + key, head, column
                     )
 
-                return _Keys(start_block, head)
+                return _Keys(start_block)
 
             _prefill(heads, output, window, q_indptr, sequence, length, causal, keys)
 
@@ -258,14 +271,29 @@ def _length(indptr: Buffer, last: Buffer, sequence: Expr) -> Expr:
     return T.if_then_else(pages > 0, (pages - 1) * PAGE + last[sequence], T.int32(0))
 
 
-def _paged(pages: Buffer, values: Buffer, begin: Expr, head: Expr) -> _Keys:
-    def start_block(block: Expr) -> Callable[[int, Expr, int, Expr], Expr]:
+def _paged(
+    heads: Heads, pages: Buffer, values: Buffer, begin: Expr, head: Expr, *, once: bool = False
+) -> _Keys:
+    """The keys of a sequence's pages; `once` says that nobody else reads them."""
+
+    def start_block(block: Expr) -> _Load:
         page = ir.index(values[begin + block])
         return lambda which, key, lanes, column: ir.load(
             pages, lanes, page, which, head, key, column
         )
 
-    return _Keys(start_block, head)
+    def ask(block: Expr) -> Callable[[Expr], None]:
+        page = ir.index(values[begin + block])
+        line = 32 if heads.dtype == "float16" else 16
+
+        def lines(key: Expr) -> None:
+            for which in range(2):
+                for column in range(0, heads.size, line):
+                    ir.prefetch(pages, page, which, head, key, column)
+
+        return lines
+
+    return _Keys(start_block, ask if once else None)
 
 
 def _tasks(count: Expr, worth_threads: Expr, emit: Callable[[Expr], None]) -> None:
@@ -286,14 +314,17 @@ def _prefill(
     causal: Expr,
     keys: Callable[[Expr], _Keys],
 ) -> None:
-    width = 4
+    width = _ROWS
     q_begin = ir.index(q_indptr[sequence])
     tokens = ir.index(q_indptr[sequence + 1] - q_begin)
     count = ir.index(tokens * heads.group)
     tiles = ir.index((count + (width - 1)) // width)
 
     def tile(task: Expr) -> None:
-        head, first = ir.index(task // tiles), ir.index(task % tiles * width)
+        # Later tokens see more keys: early and late tiles alternate, so that each thread gets both.
+        head, turn = ir.index(task // tiles), ir.index(task % tiles)
+        first = T.Select(turn % 2 == 0, turn // 2, tiles - 1 - turn // 2)
+        first = ir.index(first * width)
         flat = [ir.index(T.min(first + i, count - 1)) for i in range(width)]
         inside = [ir.index(i // heads.group) for i in flat]
         rows = _Rows(
@@ -317,7 +348,8 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
     width, size = len(rows.token), heads.size
     query = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
     result = [[ir.stack(n) for _, n in _pieces(size)] for _ in range(width)]
-    highest, total = ir.stack(width), ir.stack(width)
+    lanes = _lanes(width)
+    highest, total = ir.stack(lanes), ir.stack(lanes)
     unit = ir.LOG2_E if heads.softcap is None else 2 * ir.LOG2_E / heads.softcap
     factor = ir.splat(ir.hold(output.scale * T.float32(unit)), _LANES)
     for i in range(width):
@@ -328,29 +360,32 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
                 scaled = ir.to_f32(raw, heads.dtype, _LANES) * factor
                 ir.store(query[i][piece], scaled, _LANES, column)
                 ir.store(result[i][piece], ir.const(0.0, _LANES), _LANES, column)
-    ir.store(highest, ir.const(_LOWEST, width), width, 0)
-    ir.store(total, ir.const(0.0, width), width, 0)
+    ir.store(highest, ir.const(_LOWEST, lanes), lanes, 0)
+    ir.store(total, ir.const(0.0, lanes), lanes, 0)
 
+    sees = _sees(rows) if masked else None
     limit = rows.limit[-1]
     skip = None if rows.skip is None else ir.index(functools.reduce(T.min, rows.skip))
     passed = T.int32(0) if skip is None else ir.index(skip // PAGE)
-    with ir.loop((limit + (PAGE - 1)) // PAGE - passed) as step:
+    blocks = ir.index((limit + (PAGE - 1)) // PAGE)
+    with ir.loop(blocks - passed) as step:
         block = passed + step
         at = ir.index(block * PAGE)
         count = ir.index(T.min(limit - at, T.int32(PAGE)))
         load = keys.start_block(block)
+        ask = keys.ask and keys.ask(T.min(block + _AHEAD, blocks - 1))
         if skip is not None:
             # Only the first block has keys that no row sees.
             unseen = ir.index(T.max(skip - at, T.int32(0)))
             at, count, load = ir.index(at + unseen), ir.index(count - unseen), _after(unseen, load)
-        score = ir.stack(PAGE * width)
-        _scores(heads, rows, query, load, score, at, count, masked)
-        keep = _softmax(score, highest, total, width)
+        score = ir.stack(PAGE * lanes)
+        _scores(heads, query, load, score, count, ask, sees and functools.partial(sees, at))
+        keep = _softmax(score, highest, total, lanes)
         _values(heads, load, score, result, keep, count)
 
-    sums = ir.hold(T.max(ir.load(total, width, 0), ir.const(1e-37, width)), width)
+    sums = ir.hold(T.max(ir.load(total, lanes, 0), ir.const(1e-37, lanes)), lanes)
     for i in range(width):
-        one = ir.hold(T.Shuffle([sums], [i]) if width > 1 else sums)
+        one = ir.hold(_lane(sums, i, lanes))
         inverse = ir.splat(ir.hold(T.float32(1.0) / one), _LANES)
         for piece, (start, n) in enumerate(_pieces(size)):
             with ir.loop(n // _LANES) as step:
@@ -362,47 +397,71 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
         ir.store(output.lse, lse, 1, rows.token[i], rows.head[i])
 
 
-def _after(
-    unseen: Expr, load: Callable[[int, Expr, int, Expr], Expr]
-) -> Callable[[int, Expr, int, Expr], Expr]:
+def _lanes(rows: int) -> int:
+    """Lanes of a vector with one score a row; those without a row repeat the last row's."""
+    return 1 << (rows - 1).bit_length()
+
+
+def _lane(vector: Expr, i: int, lanes: int) -> Expr:
+    return T.Shuffle([vector], [i]) if lanes > 1 else vector
+
+
+def _after(unseen: Expr, load: _Load) -> _Load:
     """`load` for a block without its first keys."""
     return lambda which, key, lanes, column: load(which, unseen + key, lanes, column)
 
 
+def _sees(rows: _Rows) -> Callable[[Expr, Expr, Expr], Expr]:
+    """Emit what masks need; `sees(first key of the block, key, scores)` masks a key's scores."""
+    lanes = _lanes(len(rows.token))
+
+    def each(values: list[Expr]) -> Expr:
+        values = values + values[-1:] * (lanes - len(values))
+        vector = T.Shuffle(values, [*range(lanes)]) if lanes > 1 else values[0]
+        return ir.hold(vector, lanes, "int32")
+
+    limit = each(rows.limit)
+    skip = None if rows.skip is None else each(rows.skip)
+
+    def mask(at: Expr, key: Expr, scores: Expr) -> Expr:
+        place = ir.hold(ir.splat(at + key, lanes), lanes, "int32")
+        scores = T.Select(place < limit, scores, ir.const(_LOWEST, lanes))
+        if skip is not None:
+            scores = T.Select(place >= skip, scores, ir.const(_LOWEST, lanes))
+        return scores
+
+    return mask
+
+
 def _scores(
     heads: Heads,
-    rows: _Rows,
     query: list[list[Buffer]],
-    load: Callable[[int, Expr, int, Expr], Expr],
+    load: _Load,
     score: Buffer,
-    at: Expr,
     count: Expr,
-    masked: bool,
+    ask: Callable[[Expr], None] | None,
+    mask: Callable[[Expr, Expr], Expr] | None,
 ) -> None:
     """Fill a block's scores [key][row], in base 2."""
-    width = len(rows.token)
-    with ir.loop(PAGE) as key:
-        ir.store(score, ir.const(_LOWEST, width), width, key * width)
+    width = len(query)
+    lanes = _lanes(width)
     with ir.loop(count) as key:
+        if ask is not None:
+            ask(key)
         sums: list[Expr] = [None] * width
         for column in range(0, heads.size, _LANES):
             k = T.bind(ir.to_f32(load(0, key, _LANES, column), heads.dtype, _LANES))
             for i in range(width):
                 q = ir.load(query[i][column // _PIECE], _LANES, column % _PIECE)
                 sums[i] = k * q if sums[i] is None else sums[i] + k * q
-        values = _across(sums)
+        values = _across(sums + sums[-1:] * (lanes - width))
         if heads.softcap is not None:
-            values = _capped(values, heads.softcap, width)
-        if masked:
-            for i in range(width):
-                one = T.Shuffle([values], [i])
-                seen = at + key < rows.limit[i]
-                if rows.skip is not None:
-                    seen = T.And(seen, at + key >= rows.skip[i])
-                one = T.Select(seen, one, T.float32(_LOWEST))
-                ir.store(score, one, 1, key * width + i)
-        else:
-            ir.store(score, values, width, key * width)
+            values = _capped(values, heads.softcap, lanes)
+        if mask is not None:
+            values = mask(key, values)
+        ir.store(score, values, lanes, key * lanes)
+    with ir.loop(PAGE - count) as rest:
+        ir.store(score, ir.const(_LOWEST, lanes), lanes, (count + rest) * lanes)
 
 
 def _capped(doubled: Expr, cap: float, width: int) -> Expr:
@@ -468,8 +527,11 @@ def _values(
 ) -> None:
     """Add a block's weighted values to what was summed before."""
     width = len(result)
-    chunks = 2 if heads.size % (2 * _LANES) == 0 else 1
-    kept = [ir.hold(T.Shuffle([keep], [i]) if width > 1 else keep) for i in range(width)]
+    lanes = _lanes(width)
+    chunks = 1
+    while 2 * chunks * width <= _SUMS and heads.size % (2 * chunks * _LANES) == 0:
+        chunks *= 2
+    kept = [ir.hold(_lane(keep, i, lanes)) for i in range(width)]
     for piece, (start, n) in enumerate(_pieces(heads.size)):
         with ir.loop(n // (chunks * _LANES)) as step:
             columns = [(step * chunks + c) * _LANES for c in range(chunks)]
@@ -479,11 +541,11 @@ def _values(
                     before = ir.load(result[i][piece], _LANES, column)
                     ir.store(one, before * ir.splat(kept[i], _LANES), _LANES, 0)
             with ir.loop(count) as key:
+                weights = [T.bind(ir.splat(score[key * lanes + i], _LANES)) for i in range(width)]
                 for c, column in enumerate(columns):
                     raw = load(1, key, _LANES, start + column)
                     value = T.bind(ir.to_f32(raw, heads.dtype, _LANES))
-                    for i in range(width):
-                        weight = ir.splat(score[key * width + i], _LANES)
+                    for i, weight in enumerate(weights):
                         new = ir.load(sums[i][c], _LANES, 0) + value * weight
                         ir.store(sums[i][c], new, _LANES, 0)
             for i in range(width):
