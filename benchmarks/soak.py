@@ -72,13 +72,8 @@ def on_jvm(recipe: Recipe, workspace: Path, generations: int, seed: int) -> Soak
         files.write_json(folder / "request.json", request)
         steady = ["-Xms256m", "-Xmx256m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]
         steady += ["-XX:TieredStopAtLevel=1"]
-        argv = [
-            jdk.find().java,
-            *steady,
-            "-cp",
-            classes,
-            Path(__file__).with_name("SoakOnJvm.java"),
-        ]
+        main_class = Path(__file__).with_name("SoakOnJvm.java")
+        argv: list[str | Path] = [jdk.find().java, *steady, "-cp", classes, main_class]
         with console.step("soak", "on a JVM") as step:
             process.run(
                 [*argv, runtime.library, folder / "request.json", folder / "result"],
