@@ -43,6 +43,11 @@ class Model:
     quantization: str
     package: Path
 
+    def facts(self) -> Mapping[str, Any]:
+        """What the package says of itself: its `package.json`."""
+        facts: dict[str, Any] = json.loads((self.package / "package.json").read_text("utf-8"))
+        return facts
+
     def tokenizer(self) -> Tokenizer:
         """The reference implementation's tokenizer, from the package's tokenizer.json."""
         from tokenizers import Tokenizer
