@@ -198,7 +198,7 @@ object BracketTemplate : ChatTemplate {
 
 /** A strategy that hands out [model] after [loadMillis] of virtual time. */
 class ScriptedStrategy(
-    private val model: ScriptedModel,
+    private val model: LoadedModel,
     private val availability: Availability = Availability.Available("test"),
     private val loadMillis: Long = 0,
     private val failure: Throwable? = null,

@@ -22,8 +22,10 @@ import kotlin.coroutines.coroutineContext
  *
  * Everything that can be known without running native code is checked first: schema, TVM version,
  * ABI, processor, layout, sizes, the hash of what will be executed and, if asked, the other hashes.
- * Weights are mapped where they lie and not copied. The model's library is copied to [codeCache],
- * because what it comes from may lie where nothing can be executed.
+ * Weights are mapped where they lie and not copied; the kernel is asked to read them as soon as
+ * nothing speaks against the package, while the tokenizer is read and the code is opened. The
+ * model's library is copied to [codeCache], because what it comes from may lie where nothing can be
+ * executed.
  *
  * It does not download or unpack anything.
  */
@@ -45,6 +47,7 @@ public class TVMModelLoader(
     ) {
         private val files = ModelFiles.open(path)
         private val description = files.description
+        private val library = "lib/${runtime.abi}/$LIBRARY"
         private val workBytes = description.memory?.run { workspace + overhead } ?: 0
 
         fun run(): LoadedModel {
@@ -52,6 +55,9 @@ public class TVMModelLoader(
             checkSizes()
             checkMemory()
             checkFiles()
+            val index = Weights.readIndex(files)
+            // The disk works while the processor does; what is small and needed first goes first.
+            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library), index)
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
             checkTokenizer(tokenizer)
@@ -63,7 +69,7 @@ public class TVMModelLoader(
             report(LoadStage.TOKENIZER, 1, 1)
             val machine = ModelMachine(runtime, ModelLibraries.open(runtime, copyLibrary().path))
             try {
-                return start(machine, tokenizer, template)
+                return start(machine, index, tokenizer, template)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -72,10 +78,10 @@ public class TVMModelLoader(
 
         private fun start(
             machine: ModelMachine,
+            index: Weights.Index,
             tokenizer: Tokenizer,
             template: ChatTemplate?,
         ): LoadedModel {
-            val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
             val threads = native("cannot start ${options.threads} threads") {
                 NativeBindings.configureThreads(options.threads)
@@ -209,7 +215,7 @@ public class TVMModelLoader(
         }
 
         private fun copyLibrary(): File {
-            val source = files["lib/${runtime.abi}/$LIBRARY"]
+            val source = files[library]
             report(LoadStage.LIBRARY, 0, source.size)
             val copy = CodeCache(codeCache).place(source)
             report(LoadStage.LIBRARY, source.size, source.size)
