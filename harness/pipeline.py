@@ -52,6 +52,7 @@ class Plan:
     prompts: tuple[str, ...]
     max_tokens: int
     threads: int
+    cpu_variant: str | None
 
     @classmethod
     def of(
@@ -74,6 +75,7 @@ class Plan:
             prompts=tuple(prompts) or recipe.prompts,
             max_tokens=config.number("run.max_tokens") or recipe.max_tokens,
             threads=config.number("run.threads") or 2,
+            cpu_variant=config.text("run.cpu_variant"),
         )
 
 
@@ -251,6 +253,7 @@ class Road(AppRoad):
                 installation,
                 golden=golden if golden.is_file() else None,
                 threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
             )
             return {name: report.count(name) for name in ("passed", "skipped", "failed")}
 
@@ -260,6 +263,7 @@ class Road(AppRoad):
             "serial": installation.device.serial,
             "fingerprint": installation.device.fingerprint,
             "threads": self.plan.threads,
+            "cpu_variant": self.plan.cpu_variant,
             "suites": _hashes(resources.path("device-tests")),
             "golden": files.sha256_file(golden) if golden.is_file() else None,
         }
@@ -288,6 +292,7 @@ class Road(AppRoad):
                 prompts=self.plan.prompts,
                 max_tokens=self.plan.max_tokens,
                 threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
                 workspace=self.workspace,
             ),
         )
@@ -301,7 +306,12 @@ class Road(AppRoad):
         return self._on_device(
             "chat",
             lambda: chat(
-                self.link, installation, settings, threads=self.plan.threads, context=tokens
+                self.link,
+                installation,
+                settings,
+                threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
+                context=tokens,
             ),
         )
 
@@ -323,10 +333,12 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
     from harness.stages import verify as stage
 
     serial, threads = config.text("device.serial"), config.number("run.threads") or 2
+    cpu_variant = config.text("run.cpu_variant")
     opened = _opened(package, config.workspace)
     folder = opened.path
     if serial is None:
-        return stage.verify(folder, golden, stage.on_host(folder, threads), where="this machine")
+        run = stage.on_host(folder, threads, cpu_variant)
+        return stage.verify(folder, golden, run, where="this machine")
     road = AppRoad(serial, _abi(config.text("device.abi")), config)
     installation = road.install(opened, None)
     app = App(
@@ -335,6 +347,7 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
         name=opened.name,
         application_id=installation.application_id,
         threads=threads,
+        cpu_variant=cpu_variant,
     )
     return road._on_device(
         "verify",

@@ -12,6 +12,7 @@ from harness.errors import ExitCode
 
 
 @click.command("chat")
+@options.on_processor
 @options.on_device
 @options.on_model
 @click.option("--system", help="What the model is told before anything is said.")

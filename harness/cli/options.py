@@ -59,6 +59,12 @@ def on_model(function: Function) -> Function:
     return model(quant(function))
 
 
+def on_processor(function: Function) -> Function:
+    """What of the model's library runs."""
+    help_ = "The library's variant that runs, such as armv8-a (default: the best that can)."
+    return click.option("--cpu-variant", metavar="NAME", help=help_)(function)
+
+
 def prompts(function: Function) -> Function:
     """What is generated."""
     prompt = click.option("--prompt", "prompt", multiple=True, help="A prompt; may be repeated.")
@@ -125,6 +131,7 @@ def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:
             "run.quantization": flags.get("quant"),
             "run.max_tokens": flags.get("max_tokens"),
             "run.threads": flags.get("threads"),
+            "run.cpu_variant": flags.get("cpu_variant"),
         },
     )
     settings.hand_to_tools(config)
