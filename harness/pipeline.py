@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 STAGES = ("compile", "build", "render", "package", "deploy", "test", "measure", "report")
 # An emulated phone takes a minute for the engine's own suites.
 SUITES_SECONDS = 1800.0
+MOST_THREADS = 64
+"""What the engine takes."""
 Value = TypeVar("Value")
 
 
@@ -74,7 +76,7 @@ class Plan:
             abi=_abi(config.text("device.abi")),
             prompts=tuple(prompts) or recipe.prompts,
             max_tokens=config.number("run.max_tokens") or recipe.max_tokens,
-            threads=config.number("run.threads") or 2,
+            threads=_threads(config),
             cpu_variant=config.text("run.cpu_variant"),
         )
 
@@ -332,7 +334,7 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
     from harness.device.app import App
     from harness.stages import verify as stage
 
-    serial, threads = config.text("device.serial"), config.number("run.threads") or 2
+    serial, threads = config.text("device.serial"), _threads(config)
     cpu_variant = config.text("run.cpu_variant")
     opened = _opened(package, config.workspace)
     folder = opened.path
@@ -419,6 +421,17 @@ def _hashes(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def _threads(config: Config) -> int:
+    threads = config.number("run.threads")
+    if threads is None or not 1 <= threads <= MOST_THREADS:
+        raise UsageError(
+            f"a forward pass cannot have {threads} threads",
+            cause=f"it takes 1 to {MOST_THREADS}",
+            remedy="--threads 2   # or run.threads in harness.toml",
+        )
+    return threads
 
 
 def _abi(name: str | None) -> Abi:

@@ -60,9 +60,10 @@ def on_model(function: Function) -> Function:
 
 
 def on_processor(function: Function) -> Function:
-    """What of the model's library runs."""
+    """How the processor runs the model."""
     help_ = "The library's variant that runs, such as armv8-a (default: the best that can)."
-    return click.option("--cpu-variant", metavar="NAME", help=help_)(function)
+    threads = click.option("--threads", type=int, help="Threads of a forward pass (default: 2).")
+    return threads(click.option("--cpu-variant", metavar="NAME", help=help_)(function))
 
 
 def prompts(function: Function) -> Function:
