@@ -183,6 +183,7 @@ def app(link: AdbLink, installation: Mapping[str, Any]) -> App:
         name=installation["name"],
         application_id=installation["application_id"],
         threads=installation["threads"],
+        cpu_variant=installation["cpu_variant"],
         on_record=_progress.take,
         on_status=_progress.say,
     )

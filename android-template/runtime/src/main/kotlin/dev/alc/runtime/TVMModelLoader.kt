@@ -1,6 +1,7 @@
 package dev.alc.runtime
 
 import dev.alc.engine.ChatTemplate
+import dev.alc.engine.InvalidRequestException
 import dev.alc.engine.KvShape
 import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
@@ -49,9 +50,9 @@ public class TVMModelLoader(
         private val description = files.description
         private val library = "lib/${runtime.abi}/$LIBRARY"
         private val workBytes = description.memory?.run { workspace + overhead } ?: 0
+        private val variant = variantOf(checkStamp())
 
         fun run(): LoadedModel {
-            checkStamp()
             checkSizes()
             checkMemory()
             checkFiles()
@@ -67,7 +68,11 @@ public class TVMModelLoader(
                 null
             }
             report(LoadStage.TOKENIZER, 1, 1)
-            val machine = ModelMachine(runtime, ModelLibraries.open(runtime, copyLibrary().path))
+            val machine = ModelMachine(
+                runtime,
+                ModelLibraries.open(runtime, copyLibrary().path),
+                variant.suffix,
+            )
             try {
                 return start(machine, index, tokenizer, template)
             } catch (failure: Throwable) {
@@ -114,11 +119,9 @@ public class TVMModelLoader(
             }
         }
 
-        /** Refuses what this runtime cannot run, by name. */
-        private fun checkStamp() {
+        /** The package's code for this ABI. Refuses what this runtime cannot run, by name. */
+        private fun checkStamp(): CompiledTarget {
             val stamp = description.stamp
-            fun refuse(why: String): Nothing =
-                throw ModelIncompatibleException("${description.name}: $why")
             if (stamp.tvm != runtime.version) {
                 refuse("compiled by TVM ${stamp.tvm}, this runtime is TVM ${runtime.version}")
             }
@@ -131,11 +134,39 @@ public class TVMModelLoader(
             if (target.backend != CPU_BACKEND) {
                 refuse("compiled for ${target.backend}, this runtime computes on the CPU")
             }
-            val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
-            if (missing.isNotEmpty()) {
-                refuse("its code needs ${missing.joinToString()}, which this processor lacks")
+            if (target.variants.isEmpty()) {
+                throw ModelDamagedException("${description.name} lists no variant of its code")
             }
+            return target
         }
+
+        /** The best of the library's variants that this processor runs, or the one asked for. */
+        private fun variantOf(target: CompiledTarget): CompiledVariant {
+            val names = target.variants.joinToString { it.name }
+            val asked = options.cpuVariant
+                ?: return target.variants.find { missing(it).isEmpty() } ?: refuse(
+                    "it has code for $names, of which the last needs " +
+                        "${missing(target.variants.last()).joinToString()}, " +
+                        "which this processor lacks",
+                )
+            val variant = target.variants.find { it.name == asked } ?: throw InvalidRequestException(
+                "${description.name} has no variant '$asked' for ${runtime.abi}: it has $names",
+            )
+            if (missing(variant).isNotEmpty()) {
+                throw InvalidRequestException(
+                    "the variant $asked of ${description.name} needs " +
+                        "${missing(variant).joinToString()}, which this processor lacks",
+                )
+            }
+            return variant
+        }
+
+        /** What this processor lacks of a variant's needs. */
+        private fun missing(variant: CompiledVariant): List<String> =
+            variant.cpuFeatures.filter { it !in runtime.cpuFeatures }
+
+        private fun refuse(why: String): Nothing =
+            throw ModelIncompatibleException("${description.name}: $why")
 
         /** Refuses sizes that no model has, before anything is computed with them. */
         private fun checkSizes() {
@@ -243,7 +274,7 @@ public class TVMModelLoader(
             quantization = description.quantization,
             packageId = files.id,
             runtime = "tvm ${runtime.version}",
-            backend = runtime.backend,
+            backend = "$CPU_BACKEND/${variant.name}",
             abi = runtime.abi,
             threads = threads,
             vocabSize = description.vocabSize,
