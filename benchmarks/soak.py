@@ -19,20 +19,15 @@ import time
 from pathlib import Path
 
 import click
+import jvm
 
-from harness import config, console, files, process, recipes, resources
-from harness.compiler.options import CompileOptions
+from harness import config, console, files, recipes
 from harness.config import Config
 from harness.device.app import REQUEST_SCHEMA, App
 from harness.device.call import PROTOCOL
 from harness.device.soak import Soak
 from harness.pipeline import Plan, Road
 from harness.recipes import Recipe
-from harness.stages.build import build
-from harness.stages.compile import compile_model
-from harness.stages.package.direct import compile_kotlin
-from harness.tools import jdk
-from harness.types import Abi, Libc, Target
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "goldens" / "llama-a"
 TEMPLATE = (
@@ -54,37 +49,28 @@ def tiny_checkpoint(folder: Path) -> Path:
 
 def on_jvm(recipe: Recipe, workspace: Path, generations: int, seed: int) -> Soak:
     """The app's own classes on this machine's JVM."""
-    package = compile_model(recipe, CompileOptions.of(recipe, {}), (Abi.X86_64,), workspace)
-    runtime = build(Target(Abi.X86_64, Libc.GLIBC), workspace)
-    jars = compile_kotlin(resources.path("android-template"), workspace)
-    classes = ":".join(str(path) for path in (*jars.own, *jars.libraries))
+    engine = jvm.engine(recipe, workspace)
     request = {
         "schema": REQUEST_SCHEMA,
         "protocol": PROTOCOL,
         "run": "00000000",
         "verb": "soak",
-        "model": str(package.path),
+        "model": str(engine.package),
         "context": CONTEXT,
         "soak": {"generations": generations, "seed": seed},
     }
-    with tempfile.TemporaryDirectory() as name:
+    steady = ["-Xms256m", "-Xmx256m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]
+    steady += ["-XX:TieredStopAtLevel=1"]
+    with (
+        jvm.compiled(["SoakOnJvm.java"], engine.classes) as program,
+        tempfile.TemporaryDirectory() as name,
+        console.step("soak", "on a JVM") as step,
+    ):
         folder = Path(name)
         files.write_json(folder / "request.json", request)
-        steady = ["-Xms256m", "-Xmx256m", "-XX:+AlwaysPreTouch", "-XX:+UseSerialGC"]
-        steady += ["-XX:TieredStopAtLevel=1"]
-        argv = [
-            jdk.find().java,
-            *steady,
-            "-cp",
-            classes,
-            Path(__file__).with_name("SoakOnJvm.java"),
-        ]
-        with console.step("soak", "on a JVM") as step:
-            process.run(
-                [*argv, runtime.library, folder / "request.json", folder / "result"],
-                on_line=step.update,
-                timeout=3600,
-            )
+        arguments = [engine.library, folder / "request.json", folder / "result"]
+        classes = [program, *engine.classes]
+        jvm.java("SoakOnJvm", classes, arguments, steady, on_line=step.update)
         result = json.loads((folder / "result/result.json").read_text(encoding="utf-8"))
     if not result["ok"]:
         raise click.ClickException(str(result["error"]))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from harness.device.app import App, Step
@@ -54,7 +51,6 @@ def test_nothing_leaks_over_twenty_generations(reply: Reply, used: list[int]) ->
 
 def test_the_model_takes_the_memory_that_its_package_says(used: list[int], model: Model) -> None:
     """But for the cache, of which so short a text fills almost nothing."""
-    facts: dict[str, Any] = json.loads((model.package / "package.json").read_text())
-    memory = facts["memory"]
+    memory = model.facts()["memory"]
     predicted = memory["total"] - memory["kv_cache"]
     assert (used[1] - used[0]) * 1024 == pytest.approx(predicted, rel=0.1)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 STAGES = ("compile", "build", "render", "package", "deploy", "test", "measure", "report")
 # An emulated phone takes a minute for the engine's own suites.
 SUITES_SECONDS = 1800.0
+MOST_THREADS = 64
+"""What the engine takes."""
 Value = TypeVar("Value")
 
 
@@ -52,6 +54,7 @@ class Plan:
     prompts: tuple[str, ...]
     max_tokens: int
     threads: int
+    cpu_variant: str | None
 
     @classmethod
     def of(
@@ -73,7 +76,8 @@ class Plan:
             abi=_abi(config.text("device.abi")),
             prompts=tuple(prompts) or recipe.prompts,
             max_tokens=config.number("run.max_tokens") or recipe.max_tokens,
-            threads=config.number("run.threads") or 2,
+            threads=_threads(config),
+            cpu_variant=config.text("run.cpu_variant"),
         )
 
 
@@ -251,6 +255,7 @@ class Road(AppRoad):
                 installation,
                 golden=golden if golden.is_file() else None,
                 threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
             )
             return {name: report.count(name) for name in ("passed", "skipped", "failed")}
 
@@ -260,6 +265,7 @@ class Road(AppRoad):
             "serial": installation.device.serial,
             "fingerprint": installation.device.fingerprint,
             "threads": self.plan.threads,
+            "cpu_variant": self.plan.cpu_variant,
             "suites": _hashes(resources.path("device-tests")),
             "golden": files.sha256_file(golden) if golden.is_file() else None,
         }
@@ -288,6 +294,7 @@ class Road(AppRoad):
                 prompts=self.plan.prompts,
                 max_tokens=self.plan.max_tokens,
                 threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
                 workspace=self.workspace,
             ),
         )
@@ -301,7 +308,12 @@ class Road(AppRoad):
         return self._on_device(
             "chat",
             lambda: chat(
-                self.link, installation, settings, threads=self.plan.threads, context=tokens
+                self.link,
+                installation,
+                settings,
+                threads=self.plan.threads,
+                cpu_variant=self.plan.cpu_variant,
+                context=tokens,
             ),
         )
 
@@ -322,11 +334,13 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
     from harness.device.app import App
     from harness.stages import verify as stage
 
-    serial, threads = config.text("device.serial"), config.number("run.threads") or 2
+    serial, threads = config.text("device.serial"), _threads(config)
+    cpu_variant = config.text("run.cpu_variant")
     opened = _opened(package, config.workspace)
     folder = opened.path
     if serial is None:
-        return stage.verify(folder, golden, stage.on_host(folder, threads), where="this machine")
+        run = stage.on_host(folder, threads, cpu_variant)
+        return stage.verify(folder, golden, run, where="this machine")
     road = AppRoad(serial, _abi(config.text("device.abi")), config)
     installation = road.install(opened, None)
     app = App(
@@ -335,6 +349,7 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
         name=opened.name,
         application_id=installation.application_id,
         threads=threads,
+        cpu_variant=cpu_variant,
     )
     return road._on_device(
         "verify",
@@ -406,6 +421,17 @@ def _hashes(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+def _threads(config: Config) -> int:
+    threads = config.number("run.threads")
+    if threads is None or not 1 <= threads <= MOST_THREADS:
+        raise UsageError(
+            f"a forward pass cannot have {threads} threads",
+            cause=f"it takes 1 to {MOST_THREADS}",
+            remedy="--threads 2   # or run.threads in harness.toml",
+        )
+    return threads
 
 
 def _abi(name: str | None) -> Abi:

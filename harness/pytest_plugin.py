@@ -43,6 +43,11 @@ class Model:
     quantization: str
     package: Path
 
+    def facts(self) -> Mapping[str, Any]:
+        """What the package says of itself: its `package.json`."""
+        facts: dict[str, Any] = json.loads((self.package / "package.json").read_text("utf-8"))
+        return facts
+
     def tokenizer(self) -> Tokenizer:
         """The reference implementation's tokenizer, from the package's tokenizer.json."""
         from tokenizers import Tokenizer
@@ -178,6 +183,7 @@ def app(link: AdbLink, installation: Mapping[str, Any]) -> App:
         name=installation["name"],
         application_id=installation["application_id"],
         threads=installation["threads"],
+        cpu_variant=installation["cpu_variant"],
         on_record=_progress.take,
         on_status=_progress.say,
     )

@@ -12,6 +12,7 @@ from harness.errors import ExitCode
 
 
 @click.command("chat")
+@options.on_processor
 @options.on_device
 @options.on_model
 @click.option("--system", help="What the model is told before anything is said.")
@@ -21,7 +22,6 @@ from harness.errors import ExitCode
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Makes answers repeatable.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer (default: 512).")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of the conversation.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of a forward pass.")
 @options.screen
 @click.pass_context
 def command(ctx: click.Context, /, **flags: Any) -> None:

@@ -12,6 +12,7 @@ from harness.cli.show import show_report
 
 @click.command("measure")
 @options.prompts
+@options.on_processor
 @options.on_device
 @options.on_model
 @options.work

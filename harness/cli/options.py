@@ -59,6 +59,13 @@ def on_model(function: Function) -> Function:
     return model(quant(function))
 
 
+def on_processor(function: Function) -> Function:
+    """How the processor runs the model."""
+    help_ = "The library's variant that runs, such as armv8-a (default: the best that can)."
+    threads = click.option("--threads", type=int, help="Threads of a forward pass (default: 2).")
+    return threads(click.option("--cpu-variant", metavar="NAME", help=help_)(function))
+
+
 def prompts(function: Function) -> Function:
     """What is generated."""
     prompt = click.option("--prompt", "prompt", multiple=True, help="A prompt; may be repeated.")
@@ -125,6 +132,7 @@ def settle(flags: Mapping[str, Any], verb: str = "") -> settings.Config:
             "run.quantization": flags.get("quant"),
             "run.max_tokens": flags.get("max_tokens"),
             "run.threads": flags.get("threads"),
+            "run.cpu_variant": flags.get("cpu_variant"),
         },
     )
     settings.hand_to_tools(config)

@@ -15,6 +15,7 @@ from harness.pipeline import STAGES
 @click.option("--from", "first", type=click.Choice(STAGES), default=STAGES[0], help="First stage.")
 @click.option("--to", "last", type=click.Choice(STAGES), default=STAGES[-1], help="Last stage.")
 @options.prompts
+@options.on_processor
 @options.on_device
 @options.on_model
 @options.work

@@ -10,6 +10,7 @@ from harness.cli import options
 
 
 @click.command("test")
+@options.on_processor
 @options.on_device
 @options.on_model
 @options.work

@@ -19,6 +19,7 @@ from harness.cli import options
     help="An .npz with input_ids, logits and greedy.",
 )
 @click.option("-s", "--serial", help="Run it on this device (default: on this machine).")
+@options.on_processor
 @options.work
 def command(package: Path, golden: Path, as_json: bool, **flags: Any) -> None:
     """Hold a package's logits against a reference's."""

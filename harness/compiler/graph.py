@@ -1,6 +1,6 @@
 """A model's functions in Relax, over the packed kernels and the paged KV cache.
 
-The functions have MLC's names and take one sequence at a time.
+The functions have MLC's names, with the instruction set's suffix, and take one sequence at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from harness.errors import UsageError
 
 
 class Graph:
-    """Builds the functions of one model for one instruction set.
+    """Builds the functions of one model for one instruction set, `builder`'s other functions
+    beside them.
 
     `formats` gives the weight format of each matrix by its name, `activations` what quantized ones
     are multiplied with; plain kernels take float32 whatever it says. Raises `UsageError` if the
@@ -43,10 +44,12 @@ class Graph:
         isa: Isa,
         activations: ActivationType = "int8",
         level: Level = CPU[-1],
+        builder: relax.BlockBuilder | None = None,
     ) -> None:
         self.config = config
         self.decoder = decoder(config)
-        self.builder = relax.BlockBuilder()
+        self.builder = relax.BlockBuilder() if builder is None else builder
+        self._suffix = isa.suffix
         self.parameters = Parameters(self.decoder.parameters(), formats)
         kernels = Kernels(self.builder, isa, level.items)
         self.library = Library(
@@ -68,20 +71,24 @@ class Graph:
                 ) from problem
 
     def module(self, prefill_chunk: int) -> IRModule:
-        """All functions; at most `prefill_chunk` tokens go through one call."""
+        """All functions of the builder once these are added to it."""
+        self.add(prefill_chunk)
+        return self.builder.finalize()
+
+    def add(self, prefill_chunk: int) -> None:
+        """Add the functions to the builder; at most `prefill_chunk` tokens go through one call."""
         bounds = {"tir_var_upper_bound": {"n": prefill_chunk}}
         self._embed(bounds)
         self._forward("prefill", bounds, tokens=None, last_only=True)
         self._forward("decode", {}, tokens=1, last_only=False)
         self._forward("batch_verify", bounds, tokens=None, last_only=False)
         self._create_kv_cache()
-        return self.builder.finalize()
 
     def _embed(self, attrs: dict[str, Any]) -> None:
         n = tirx.Var("n", "int64")
         ids = relax.Var("tokens", relax.TensorType((n,), "int32"))
         params = self.parameters.variable()
-        with self.builder.function("embed", [ids, params], attrs=attrs):
+        with self.builder.function(f"embed{self._suffix}", [ids, params], attrs=attrs):
             with self.builder.dataflow():
                 rows = self.decoder.embed(Blocks(self.library, Arguments(params, ids=ids), None, n))
                 out = self.builder.emit_output(rows)
@@ -97,7 +104,7 @@ class Graph:
         embeds = relax.Var("embeds", relax.TensorType(shape, "float32"))
         kv = relax.Var("paged_kv_cache", relax.AnyType())
         params = self.parameters.variable()
-        with self.builder.function(name, [embeds, kv, params], attrs=attrs):
+        with self.builder.function(name + self._suffix, [embeds, kv, params], attrs=attrs):
             with self.builder.dataflow():
                 positions = self._positions(kv, n) if self.decoder.rotates else None
                 arguments = Arguments(params, kv=kv, positions=positions)
@@ -138,7 +145,7 @@ class Graph:
         shapes = [
             relax.Var(f"{name}_", relax.ShapeType(values=[size])) for name, size in sizes.items()
         ]
-        with self.builder.function("create_tir_paged_kv_cache", shapes):
+        with self.builder.function(f"create_tir_paged_kv_cache{self._suffix}", shapes):
             cache = kv_cache.create_paged_kv_cache(
                 self.library.heads,
                 config.num_hidden_layers,

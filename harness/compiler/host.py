@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.compiler.library import RUNTIME_SONAME
+from harness.compiler.packages import variants
 from harness.compiler.packages.package import read_package
 from harness.compiler.worker import run_job
 from harness.errors import UsageError
@@ -24,54 +25,86 @@ from harness.types import Abi
 
 
 def logits(
-    package: Path, tokens: Sequence[int], *, chunks: Sequence[int] | None = None, threads: int = 2
+    package: Path,
+    tokens: Sequence[int],
+    *,
+    chunks: Sequence[int] | None = None,
+    threads: int = 2,
+    cpu_variant: str | None = None,
 ) -> npt.NDArray[np.float32]:
     """The logits after each of `tokens`, [len(tokens), vocab].
 
     `chunks` says how many tokens go through each call (1 uses `decode`, more `batch_verify`);
-    by default as many as the package takes.
+    by default as many as the package takes. `cpu_variant` names the library's variant that runs,
+    by default the best one that can.
     """
     with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
-        settings = {"tokens": list(tokens), "chunks": None if chunks is None else list(chunks)}
-        _run("host_logits", package, Path(folder), {**settings, "threads": threads})
+        settings = {
+            "tokens": list(tokens),
+            "chunks": None if chunks is None else list(chunks),
+            "threads": threads,
+            "cpu_variant": cpu_variant,
+        }
+        _run("host_logits", package, Path(folder), settings)
         return cast(npt.NDArray[np.float32], np.load(Path(folder) / "logits.npy"))
 
 
 def generate(
-    package: Path, tokens: Sequence[int], count: int, *, threads: int = 2
+    package: Path,
+    tokens: Sequence[int],
+    count: int,
+    *,
+    threads: int = 2,
+    cpu_variant: str | None = None,
 ) -> Mapping[str, Any]:
     """At most `count` greedy tokens after the prompt `tokens`, by `prefill` and `decode`.
 
-    The result has "token_ids" (an end token is the last, if one came) and the times
-    "prefill_ns" and "decode_ns" (one for each decoded token after the first).
+    The result has "token_ids" (an end token is the last, if one came), the "backend" that computed
+    and the times "prefill_ns" and "decode_ns" (one for each decoded token after the first).
     """
     with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
-        settings = {"tokens": list(tokens), "count": count, "threads": threads}
+        settings = {
+            "tokens": list(tokens),
+            "count": count,
+            "threads": threads,
+            "cpu_variant": cpu_variant,
+        }
         return _run("host_generate", package, Path(folder), settings)
 
 
 def memory_used(package: Path, *, threads: int = 2) -> int:
     """Bytes that the engine adds to its process with a conversation that fills the context."""
     with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
-        found = _run("host_memory", package, Path(folder), {"threads": threads})
+        settings = {"threads": threads, "cpu_variant": None}
+        found = _run("host_memory", package, Path(folder), settings)
         return int(found["bytes"])
 
 
-def _run(
-    task: str, package: Path, folder: Path, settings: Mapping[str, object]
-) -> Mapping[str, Any]:
+def cpu_features() -> frozenset[str]:
+    """What this machine's processor can do, as /proc/cpuinfo names it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _run(task: str, package: Path, folder: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if platform.machine() != "x86_64":
         raise UsageError(
             f"a package does not run on this {platform.machine()} host",
             cause="it is run by its x86_64 library",
             remedy="harness test MODEL   # to run it on a phone",
         )
-    if Abi.X86_64 not in read_package(package).abis:
+    found = read_package(package)
+    if Abi.X86_64 not in found.abis:
         raise UsageError(
             f"{package} has no library for this host",
             cause="it was compiled for other ABIs",
             remedy="harness compile MODEL --abi x86_64",
         )
+    target = found.facts["stamp"]["targets"][Abi.X86_64]
+    variant = variants.choose(found.facts["name"], target, cpu_features(), settings["cpu_variant"])
     (folder / RUNTIME_SONAME).symlink_to(_runtime())
     path = os.environ.get("LD_LIBRARY_PATH")
     # By itself TVM counts half of the cores, whatever it is told later.
@@ -79,7 +112,13 @@ def _run(
         "LD_LIBRARY_PATH": f"{folder}:{path}" if path else str(folder),
         "TVM_NUM_THREADS": str(settings["threads"]),
     }
-    settings = {**settings, "package": str(package), "folder": str(folder)}
+    settings = {
+        **settings,
+        "package": str(package),
+        "folder": str(folder),
+        "suffix": variant.suffix,
+        "backend": f"{target['backend']}/{variant.name}",
+    }
     return run_job(task, settings, folder, env=env)
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from tvm import relax
+from tvm import IRModule, relax, tirx
+from tvm.relax import vm_build
+from tvm.target import Target
 
 from harness.compiler import library
 from harness.compiler.graph import Graph
-from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.matmul import ActivationType
 from harness.compiler.model_config import DecoderConfig
-from harness.compiler.packages.describe import kv_cache_facts
+from harness.compiler.packages.describe import kv_cache_facts, variants
 from harness.compiler.passes import levels, pipeline
 from harness.compiler.quantization import Quantization
 from harness.types import Abi
@@ -36,17 +38,23 @@ def compile_library(
 ) -> dict[str, int]:
     """Compile for one ABI to `path`; return the bytes of working memory that each function plans.
 
-    `activations` is "int8" or "float": what quantized matrices are multiplied with. The library
-    takes any context up to the model's own. `opt_level` is one of `passes.levels.CPU`; with the
+    The library has the functions of every variant of the ABI, under names with its suffix, and one
+    `_metadata`. It takes any context up to the model's own. `activations` is "int8" or "float":
+    what quantized matrices are multiplied with. `opt_level` is one of `passes.levels.CPU`; with the
     `backend` "opencl" kernels are OpenCL's and the level is not looked at. Raises `StageFailed` if
     the result cannot be loaded.
     """
-    isa = Isa.of(abi)
     level = levels.OPENCL if backend == "opencl" else levels.CPU[opt_level]
-    target = levels.target(isa, backend)
-    model = Graph(config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations], level)
-    with target:
-        module = model.module(prefill_chunk)
+    builder = relax.BlockBuilder()
+    targets = []
+    for isa in variants(abi, backend):
+        targets.append(levels.target(isa, backend))
+        model = Graph(
+            config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations], level, builder
+        )
+        with targets[-1]:
+            model.add(prefill_chunk)
+    module = builder.finalize()
     memory_usage: dict[str, int] = {}
 
     def metadata(planned: dict[str, int]) -> str:
@@ -76,7 +84,30 @@ def compile_library(
             sort_keys=True,
         )
 
-    with target:
-        executable = relax.build(module, target, relax_pipeline=pipeline(metadata, level))
-    library.export(executable, abi, path)
+    with targets[0]:
+        module = pipeline(metadata, level)(module)
+    library.export(_build(module, targets), abi, path)
     return memory_usage
+
+
+def _build(module: IRModule, targets: Sequence[Target]) -> Any:
+    """`relax.build` for kernels of several targets; those that name none are for the first.
+
+    The first target's code is linked first, as the others are its imports. Helpers of which every
+    object brings a copy, such as the conversions of single float16 values, are taken from there, so
+    it must run on every processor.
+    """
+    builder = relax.ExecBuilder()
+    rest = vm_build._vmcodegen(builder, module)
+    kernels: dict[str, dict[Any, tirx.PrimFunc]] = {str(target): {} for target in targets}
+    for name, function in rest.functions.items():
+        if isinstance(function, tirx.PrimFunc):
+            own = function.attrs.get("target", targets[0])
+            kernels[str(own)][name] = function.without_attr("target")
+    first, *others = (
+        tirx.build(IRModule(functions, attrs=module.attrs), target)
+        for functions, target in zip(kernels.values(), targets, strict=True)
+    )
+    for other in others:
+        first.import_module(other)
+    return relax.VMExecutable(vm_build._ffi_api.VMLink(builder, targets[0], first, [], {}))

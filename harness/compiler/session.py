@@ -21,7 +21,7 @@ Progress = Callable[[float, float, str], None]
 
 def host_logits(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """The task behind `host.logits`: writes `folder`/logits.npy."""
-    session = Session(Path(settings["package"]), settings["threads"])
+    session = Session(settings)
     rows: list[Array] = []
     left: list[int] = settings["tokens"]
     for size in settings["chunks"] or session.sizes(len(left)):
@@ -34,7 +34,7 @@ def host_logits(settings: Mapping[str, Any], progress: Progress) -> dict[str, An
 
 def host_generate(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     """The task behind `host.generate`."""
-    session = Session(Path(settings["package"]), settings["threads"])
+    session = Session(settings)
     left: list[int] = settings["tokens"]
     began = time.perf_counter_ns()
     for size in session.sizes(len(left)):
@@ -48,7 +48,12 @@ def host_generate(settings: Mapping[str, Any], progress: Progress) -> dict[str, 
         found.append(int(session.forward("decode", found[-1:])[-1].argmax()))
         times.append(time.perf_counter_ns() - began)
         progress(len(found), settings["count"], "tokens")
-    return {"token_ids": found, "prefill_ns": times[0], "decode_ns": times[1:]}
+    return {
+        "token_ids": found,
+        "backend": settings["backend"],
+        "prefill_ns": times[0],
+        "decode_ns": times[1:],
+    }
 
 
 def host_memory(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -57,7 +62,7 @@ def host_memory(settings: Mapping[str, Any], progress: Progress) -> dict[str, An
 
     assert tvm
     before = _resident_bytes()
-    session = Session(Path(settings["package"]), settings["threads"])
+    session = Session(settings)
     count = session.facts["context_window"] - 1
     done = 0
     for size in session.sizes(count):
@@ -97,16 +102,20 @@ def _device(package: Package) -> Any:
 
 
 class Session:
-    """A loaded package with one sequence. Only for the process that the package runs in."""
+    """A loaded package with one sequence. Only for the process that the package runs in.
 
-    def __init__(self, package: Path, threads: int) -> None:
+    Of the settings it takes "package", "threads" and the "suffix" of the variant that runs.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         import tvm
         from tvm import relax
 
-        found = read_package(package)
+        found = read_package(Path(settings["package"]))
+        self._suffix = settings["suffix"]
         self.facts = found.facts
         self._tvm = tvm
-        tvm.get_global_func("runtime.config_threadpool")(1, threads)
+        tvm.get_global_func("runtime.config_threadpool")(1, settings["threads"])
         self._device = _device(found)
         library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
         self._vm = relax.VirtualMachine(library, self._device)
@@ -116,13 +125,16 @@ class Session:
         page, context = self.facts["kv_cache"]["page_size"], self.facts["context_window"]
         sizes = (1, context, self._chunk, page, 0)
         shapes = [tvm.runtime.ShapeTuple([size]) for size in sizes]
-        self._kv = self._vm["create_tir_paged_kv_cache"](*shapes)
+        self._kv = self._function("create_tir_paged_kv_cache")(*shapes)
         self._global = {
             name: tvm.get_global_func(f"vm.builtin.kv_state_{name}")
             for name in ("add_sequence", "begin_forward", "end_forward")
         }
         self._reshape = tvm.get_global_func("vm.builtin.reshape")
         self._global["add_sequence"](self._kv, 0)
+
+    def _function(self, name: str) -> Any:
+        return self._vm[name + self._suffix]
 
     def _load(self, path: Path) -> list[Any]:
         document = json.loads((path / "tensor-cache.json").read_text(encoding="utf-8"))
@@ -148,10 +160,10 @@ class Session:
         tvm = self._tvm
         ids = tvm.runtime.tensor(np.asarray(tokens, np.int32), self._device)
         shape = tvm.runtime.ShapeTuple
-        embeds = self._vm["embed"](ids, self._params)
+        embeds = self._function("embed")(ids, self._params)
         embeds = self._reshape(embeds, shape([1, *embeds.shape]))
         self._global["begin_forward"](self._kv, shape([0]), shape([len(tokens)]))
-        out, _ = self._vm[function](embeds, self._kv, self._params)
+        out, _ = self._function(function)(embeds, self._kv, self._params)
         self._global["end_forward"](self._kv)
         values: Array = out.numpy()[0]
         return values

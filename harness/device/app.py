@@ -69,7 +69,8 @@ class App:
 
     Each call starts the app anew and raises `DeviceError` when the app or the device fails,
     `TimingsIncomplete` when timing records are lost for good. `name` is what the commands to try
-    call the model.
+    call the model. `cpu_variant` names the variant of the model's library that is to run, else the
+    best that the processor can run does.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class App:
         name: str = "",
         application_id: str = APPLICATION_ID,
         threads: int = 2,
+        cpu_variant: str | None = None,
         context: int | None = None,
         on_record: Callable[[Record], None] = _ignore,
         on_status: Callable[[str], None] = _ignore,
@@ -89,6 +91,7 @@ class App:
         self._name = name
         self._application_id = application_id
         self._threads = threads
+        self._cpu_variant = cpu_variant
         self._context = context
         self._on_record = on_record
         self._on_status = on_status
@@ -174,6 +177,7 @@ class App:
             "verb": verb,
             "model": self._model,
             "threads": self._threads,
+            "cpu_variant": self._cpu_variant,
             "context": self._context,
             **arguments,
         }

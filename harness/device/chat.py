@@ -113,8 +113,9 @@ class Chat:
         first = self.receive()
         while not first:
             first = self.receive()
-        if not isinstance(first[0], Ready):
-            raise _not_understood(serial, f"it began with {first[0]}")
+        # Nothing was asked yet, so nothing can follow.
+        if len(first) > 1 or not isinstance(first[0], Ready):
+            raise _not_understood(serial, f"it began with {first}")
         self.ready = first[0]
 
     def fileno(self) -> int:

@@ -18,6 +18,7 @@ _REMEDIES = {
     "model-damaged": "harness deploy MODEL -s {serial} --verify   # sends damaged files again",
     "model-incompatible": "harness run MODEL -s {serial}   # compiles and deploys it anew",
     "context-full": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
+    "invalid-request": "change what the cause names, or leave it out",
     "cache-budget": "ask for fewer tokens (--max-tokens) or use a shorter prompt",
 }
 

@@ -49,6 +49,7 @@ def chat(
     settings: ChatSettings,
     *,
     threads: int,
+    cpu_variant: str | None = None,
     context: int | None,
 ) -> bool:
     """Talk until the user leaves; False where Ctrl-C did it.
@@ -63,6 +64,7 @@ def chat(
         name=name,
         application_id=installation.application_id,
         threads=threads,
+        cpu_variant=cpu_variant,
         context=context,
     )
     with contextlib.ExitStack() as stack:

@@ -56,8 +56,8 @@ def read_package(package: ModelPackage) -> Mapping[str, Any]:
         document = json.loads((package.path / "package.json").read_bytes())
     except (OSError, ValueError) as problem:
         raise _damaged_package(package, f"package.json: {problem}") from problem
-    if not isinstance(document, dict) or document.get("schema") != "harness.package/1":
-        raise _damaged_package(package, "package.json is not of schema harness.package/1")
+    if not isinstance(document, dict) or document.get("schema") != "harness.package/2":
+        raise _damaged_package(package, "package.json is not of schema harness.package/2")
     return document
 
 

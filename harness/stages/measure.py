@@ -26,6 +26,7 @@ def measure(
     prompts: Sequence[str],
     max_tokens: int,
     threads: int,
+    cpu_variant: str | None = None,
     workspace: Path,
 ) -> Run:
     """Generate greedily from each prompt, in one process with one load, and record the run.
@@ -42,7 +43,7 @@ def measure(
         for number, prompt in enumerate(prompts, start=1)
     ]
     before = state.read(link)
-    meta = _meta(installation, before, steps, threads)
+    meta = _meta(installation, before, steps, threads, cpu_variant)
     device = installation.device
     with (
         create_run(workspace, meta) as writer,
@@ -51,7 +52,7 @@ def measure(
         writer.append("state", {"when": "before", **before.document()})
         for step in steps:
             writer.append("step", {"id": step.id, "prompt": step.prompt})
-        reply = _generate(link, installation, steps, threads, writer, shown)
+        reply = _generate(link, installation, steps, threads, cpu_variant, writer, shown)
         after = state.read(link)
         writer.append("state", {"when": "after", **after.document()})
         if after.boot_id != before.boot_id:
@@ -67,7 +68,11 @@ def measure(
 
 
 def _meta(
-    installation: Installation, before: state.DeviceState, steps: Sequence[Step], threads: int
+    installation: Installation,
+    before: state.DeviceState,
+    steps: Sequence[Step],
+    threads: int,
+    cpu_variant: str | None,
 ) -> dict[str, Any]:
     device, package = installation.device, installation.package
     return {
@@ -90,6 +95,7 @@ def _meta(
             "sampling": "greedy",
             "template": True,
             "threads": threads,
+            "cpu_variant": cpu_variant,
             "max_tokens": max(step.max_tokens for step in steps),
             "prompts": [step.prompt for step in steps],
         },
@@ -101,6 +107,7 @@ def _generate(
     installation: Installation,
     steps: Sequence[Step],
     threads: int,
+    cpu_variant: str | None,
     writer: RunWriter,
     shown: console.Step,
 ) -> Reply:
@@ -118,6 +125,7 @@ def _generate(
         name=installation.package.name,
         application_id=installation.application_id,
         threads=threads,
+        cpu_variant=cpu_variant,
         on_record=take,
         on_status=shown.update,
     )

@@ -51,6 +51,7 @@ def run_device_tests(
     *,
     golden: Path | None,
     threads: int = 2,
+    cpu_variant: str | None = None,
     suites: Path | None = None,
     select: str = "",
     timeout: float = 3600.0,
@@ -67,7 +68,7 @@ def run_device_tests(
     ):
         report = Path(temporary, "outcomes.jsonl")
         described = Path(temporary, "installation.json")
-        write_json(described, _describe(installation, golden, threads))
+        write_json(described, _describe(installation, golden, threads, cpu_variant))
         argv: list[str | Path] = [
             sys.executable,
             "-m",
@@ -125,7 +126,9 @@ def suites_hash(golden: Path | None, suites: Path | None = None) -> str:
     ).hexdigest()
 
 
-def _describe(installation: Installation, golden: Path | None, threads: int) -> dict[str, Any]:
+def _describe(
+    installation: Installation, golden: Path | None, threads: int, cpu_variant: str | None
+) -> dict[str, Any]:
     package = installation.package
     return {
         "schema": INSTALLATION_SCHEMA,
@@ -138,6 +141,7 @@ def _describe(installation: Installation, golden: Path | None, threads: int) -> 
         "package": str(package.path),
         "golden": str(golden) if golden is not None else "",
         "threads": threads,
+        "cpu_variant": cpu_variant,
     }
 
 

@@ -82,12 +82,12 @@ def require_passed(document: Mapping[str, Any]) -> None:
         )
 
 
-def on_host(package: Path, threads: int) -> Runner:
-    """Run the package's x86_64 library in a process of its own."""
+def on_host(package: Path, threads: int, cpu_variant: str | None = None) -> Runner:
+    """Run the package's x86_64 library (the best variant or the one named) in its own process."""
     from harness.compiler import host
 
     def run(tokens: Sequence[int], chunks: Sequence[int]) -> Logits:
-        return host.logits(package, tokens, chunks=chunks, threads=threads)
+        return host.logits(package, tokens, chunks=chunks, threads=threads, cpu_variant=cpu_variant)
 
     return run
 

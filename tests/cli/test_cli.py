@@ -97,6 +97,20 @@ def test_settings_are_shown_with_their_origin(tmp_path: Path) -> None:
     assert lines["device.serial"] == ["abc", "environment", "ANDROID_SERIAL"]
 
 
+@pytest.mark.parametrize("threads", ["0", "1000"])
+def test_threads_that_no_forward_pass_can_have_are_one_clear_error(
+    tmp_path: Path, threads: str
+) -> None:
+    flag = harness("measure", "--threads", threads, cwd=tmp_path)
+    (tmp_path / "harness.toml").write_text(f"[run]\nthreads = {threads}\n")
+    setting = harness("measure", cwd=tmp_path)
+    for done in (flag, setting):
+        assert done.returncode == 2
+        assert f"a forward pass cannot have {threads} threads" in done.stderr
+        assert "it takes 1 to 64" in done.stderr
+        assert done.stdout == ""
+
+
 def test_doctor_names_what_is_missing_with_a_remedy(tmp_path: Path) -> None:
     done = harness("doctor", "--json", cwd=tmp_path, PATH=str(tmp_path), JAVA_HOME="")
     assert done.returncode == 3

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.compiler import host
+from harness.compiler.architectures import decoder
+from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import WeightFormat, packed_tensors
+from harness.compiler.model_config import DecoderConfig, Rope
 from harness.compiler.packages import memory
+from harness.compiler.packages.describe import parameter_count
 from harness.compiler.packages.memory import MIB, Footprint
 from harness.compiler.packages.package import read_package
 from harness.errors import UsageError
 from harness.recipes import Recipe
+from harness.types import Abi
 
 BYTES = st.integers(0, 1 << 34)
 FOOTPRINTS = st.builds(
@@ -106,3 +114,89 @@ def test_smollm2_uses_what_was_predicted(
 def predicted(package: Path) -> int:
     total: int = read_package(package).facts["memory"]["total"]
     return total
+
+
+def gemma(**sizes: Any) -> DecoderConfig:
+    """A Gemma's configuration; what its memory does not depend on is left as the test models'."""
+    rope = Rope(10000.0)
+    return DecoderConfig(
+        **{
+            "head_dim": 256,
+            "vocab_size": 256000,
+            "rms_norm_eps": 1e-6,
+            "context_window": 8192,
+            "tie_word_embeddings": True,
+            "query_scale": 0.0625,
+            "rope": rope,
+            **sizes,
+        }
+    )
+
+
+GEMMA_2B = gemma(
+    family="gemma",
+    hidden_size=2048,
+    intermediate_size=16384,
+    num_hidden_layers=18,
+    num_attention_heads=8,
+    num_key_value_heads=1,
+)
+GEMMA_2_2B = gemma(
+    family="gemma2",
+    hidden_size=2304,
+    intermediate_size=9216,
+    num_hidden_layers=26,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    sliding_window=4096,
+    windowed_layers=(True, False) * 13,
+    attention_softcap=50.0,
+    final_softcap=30.0,
+)
+
+
+def planned_buffers(config: DecoderConfig, fmt: WeightFormat, prefill_chunk: int) -> dict[str, int]:
+    """The working memory that each function of the model's library plans; nothing is compiled."""
+    import tvm
+
+    from harness.compiler.graph import Graph
+    from harness.compiler.passes import pipeline
+
+    formats = {item.name: fmt for item in decoder(config).matrices()}
+    found: dict[str, int] = {}
+
+    def metadata(planned: dict[str, int]) -> str:
+        found.update(planned)
+        return "{}"
+
+    isa = Isa.of(Abi.ARM64)
+    with tvm.target.Target(isa.target()):
+        pipeline(metadata)(Graph(config, formats, "float16", isa).module(prefill_chunk))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [(GEMMA_2B, 2_506_172_416), (GEMMA_2_2B, 2_614_341_888)],
+    ids=["gemma", "gemma-2"],
+)
+def test_a_model_of_two_billion_parameters_fits_two_gib(
+    config: DecoderConfig, parameters: int
+) -> None:
+    """In four bits and with 4096 tokens of context, if it uses what tiny models do use."""
+    assert parameter_count(config) == parameters
+    fmt = WeightFormat.Q4_SYM_F16
+    weights = sum(
+        math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+        for item in decoder(config).matrices()
+        for tensor in packed_tensors(fmt, item.rows, item.columns)
+    )
+    prediction = memory.footprint(
+        config,
+        kv_dtype="float16",
+        prefill_chunk=256,
+        weights_bytes=weights,
+        planned=[planned_buffers(config, fmt, 256)],
+        library_bytes=4 * MIB,
+    )
+    assert 1024 * MIB < prediction.total(4096) < 2048 * MIB

@@ -49,7 +49,7 @@ def module(name: str, quant: str) -> Any:
         checkpoint.config,
         chosen.formats(checkpoint),
         chosen.kv_dtype,
-        Isa.ARMV8_2_DOTPROD,
+        Isa.ARMV8,
         level=levels.OPENCL,
     )
     return graph.module(64)
@@ -61,7 +61,7 @@ def opencl_c(name: str, quant: str) -> str:
 
     from harness.compiler.passes import levels, pipeline
 
-    with levels.target(Isa.ARMV8_2_DOTPROD, "opencl") as target:
+    with levels.target(Isa.ARMV8, "opencl") as target:
         passes = pipeline(lambda _: "{}", levels.OPENCL)
         built = relax.build(module(name, quant), target, relax_pipeline=passes)
     (source,) = (
@@ -132,7 +132,7 @@ def test_one_library_serves_adreno_and_mali() -> None:
 
     texts = set()
     for device in (None, "adreno", "mali"):
-        with levels.target(Isa.ARMV8_2_DOTPROD, "opencl", device):
+        with levels.target(Isa.ARMV8, "opencl", device):
             texts.add(gpu_schedules()(module(*MODELS[0])).script())
     (text,) = texts
     extents = re.findall(r'(\d+)(?:\))?, thread="threadIdx', text)

@@ -126,8 +126,8 @@ def decode_calls(level: int) -> Counter[str]:
     )
     formats = {item.name: WeightFormat.Q4_SYM_F16 for item in decoder(config).matrices()}
     chosen = levels.CPU[level]
-    with levels.target(Isa.X86_64_V3, "cpu"):
-        module = Graph(config, formats, "float16", Isa.X86_64_V3, level=chosen).module(64)
+    with levels.target(Isa.X86_64_V2, "cpu"):
+        module = Graph(config, formats, "float16", Isa.X86_64_V2, level=chosen).module(64)
         lowered = pipeline(lambda _: "{}", chosen)(module)
     calls = re.findall(r"(?:R\.vm\.|(?<![\w.]))([a-z_]+?)\d*\(", lowered["decode"].script())
     return Counter(calls)
@@ -162,8 +162,8 @@ def test_schedules_share_rows_among_threads() -> None:
     from harness.compiler.kernels import plain
     from harness.compiler.passes.schedules import cpu_schedules
 
-    kernel = plain.matmul(Isa.X86_64_V3, WeightFormat.Q4_1, 64, 64, tokens=1)
-    with tvm.target.Target(Isa.X86_64_V3.target()):
+    kernel = plain.matmul(Isa.X86_64_V2, WeightFormat.Q4_1, 64, 64, tokens=1)
+    with tvm.target.Target(Isa.X86_64_V2.target()):
         scheduled = cpu_schedules()(tvm.IRModule({"kernel": kernel}))
     assert "T.parallel" not in kernel.script()
     assert "T.parallel" in scheduled["kernel"].script()

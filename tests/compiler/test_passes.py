@@ -43,14 +43,14 @@ def decode_calls(config: DecoderConfig, fmt: WeightFormat) -> tuple[Counter[str]
     from harness.compiler.passes import pipeline
 
     formats = {item.name: fmt for item in decoder(config).matrices()}
-    module = Graph(config, formats, "float16", Isa.X86_64_V3).module(64)
+    module = Graph(config, formats, "float16", Isa.X86_64_V2).module(64)
     planned: dict[str, int] = {}
 
     def metadata(found: dict[str, int]) -> str:
         planned.update(found)
         return "{}"
 
-    target = tvm.target.Target(Isa.X86_64_V3.target())
+    target = tvm.target.Target(Isa.X86_64_V2.target())
     with target:
         text = str(relax.build(module, target, relax_pipeline=pipeline(metadata)).as_text())
     body = text.partition("@decode:")[2].partition("@")[0]
@@ -105,7 +105,7 @@ def test_heads_that_no_kernel_serves_are_refused() -> None:
     config = replace(llama(1), head_dim=24)
     formats = {item.name: WeightFormat.F32 for item in decoder(config).matrices()}
     with pytest.raises(UsageError, match="attention kernels") as problem:
-        Graph(config, formats, "float32", Isa.X86_64_V3)
+        Graph(config, formats, "float32", Isa.X86_64_V2)
     assert "12 rotated pairs" in str(problem.value.cause)
 
 

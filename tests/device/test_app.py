@@ -48,11 +48,14 @@ def test_the_request_says_everything(phone: Any) -> None:
     asked: list[dict[str, Any]] = []
     play = phone.script
     phone.script = lambda self, request: (asked.append(request), play(self, request))
-    app(phone, threads=3, context=512).generate([Step("p1", "Hello", stop_after=2)])
+    app(phone, threads=3, context=512, cpu_variant="armv8-a").generate(
+        [Step("p1", "Hello", stop_after=2)]
+    )
     request = asked[0]
     assert request["schema"] == "harness.request/1" and request["protocol"] == 1
     assert request["run"] == phone.run and request["verb"] == "generate"
     assert request["threads"] == 3 and request["context"] == 512
+    assert request["cpu_variant"] == "armv8-a"
     assert request["steps"][0]["stop_after"] == 2 and request["steps"][0]["template"] is True
 
 

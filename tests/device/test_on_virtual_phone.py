@@ -77,7 +77,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
         digest = hashlib.sha256(data).hexdigest()
         files[f"params_shard_{number}.bin"] = {"sha256": digest, "size": len(data)}
     document = {
-        "schema": "harness.package/1",
+        "schema": "harness.package/2",
         "context_window": 2048,
         "kv_cache": {"bytes_per_token": 1024},
         "files": files,

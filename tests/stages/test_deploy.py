@@ -110,7 +110,7 @@ def package(tmp_path: Path) -> ModelPackage:
         (folder / name).write_bytes(data)
         files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     document = {
-        "schema": "harness.package/1",
+        "schema": "harness.package/2",
         "context_window": 2048,
         "kv_cache": {"bytes_per_token": 1024},
         "files": files,

@@ -91,7 +91,7 @@ def record(
         "t": "begin",
         "proto": 1,
         "engine": "alc",
-        "backend": "cpu dotprod",
+        "backend": "cpu/armv8.2-a+dotprod",
         "threads": 2,
         "package": "7d" * 32,
     }

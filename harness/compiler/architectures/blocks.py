@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import relax, te, tirx
+from tvm.target import Target
 
 from harness.compiler.architectures.ops import Activation
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
@@ -53,6 +54,9 @@ class Kernels:
             function = choose(factory, self.items)(self.isa, *args, **options)
             # Under one symbol of its own each: the builder finds names that are free.
             function = function.without_attr("global_symbol")
+            target = Target.current(allow_none=True)
+            if target is not None:
+                function = function.with_attr("target", target)
             self._made[key] = self.builder.add_func(function, factory.__name__)
         return self._made[key]
 

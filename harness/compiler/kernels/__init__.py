@@ -5,8 +5,10 @@ last parameter). Integer sizes are fixed when the factory is called, except the 
 `n`: `tokens=1` makes the decode variant (n is 1), `tokens=None` the variant for any n >= 1.
 Activations are float32, contiguous, of two dimensions. Nothing here allocates from TVM's workspace.
 
-    isa.Isa                    X86_64_V3 (AVX2, FMA, F16C) or ARMV8_2_DOTPROD; Isa.of(abi), and
-                               isa.target() is the TVM target to build a model library with
+    isa.Isa                    the variants of a library: Isa.of(abi), from what runs everywhere to
+                               the best; isa.target() is the TVM target that a kernel is built for.
+                               It is current (`with Target(...)`) where a factory is called, since
+                               conversions of float16 depend on it; the kernel bears it as "target"
     layout                     numpy only, imports no tvm: WeightFormat, packed_tensors(), pack(),
                                unpack(), dequantize()
 

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from tvm.script.ir_builder import IRBuilder, tirx
+from tvm.target import Target
+
+from harness.compiler.kernels import halves
 
 T: Any = tirx
 """The builder's words, by the name that TVM gives them everywhere."""
@@ -28,11 +31,15 @@ STACK_BYTES = 1016
 def function(name: str, emit: Callable[[], None]) -> PrimFunc:
     """The PrimFunc whose parameters and statements `emit` declares.
 
-    It is marked as scheduled and opaque, so that Relax's passes leave it as it is.
+    It is marked as scheduled and opaque, so that Relax's passes leave it as it is, and as written
+    for the target that is current, if one is.
     """
+    target = Target.current(allow_none=True)
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name(name)
         T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": 8})
+        if target is not None:
+            T.func_attr({"target": target})
         emit()
     return builder.get()
 
@@ -104,11 +111,15 @@ def to_f32(value: Expr, dtype: str, lanes: int) -> Expr:
         bits = T.Cast(vector("uint32", lanes), value)
         bits = T.shift_left(bits, splat(T.uint32(16), lanes))
         return T.reinterpret(vector("float32", lanes), bits)
+    if dtype == "float16" and not halves.are_converted_by_processor():
+        return halves.to_f32(value, lanes)
     return value if dtype == "float32" else T.Cast(vector("float32", lanes), value)
 
 
 def to_dtype(value: Expr, dtype: str, lanes: int) -> Expr:
     """A float32 vector as another type; rounds to nearest, ties to even."""
+    if dtype == "float16" and not halves.are_converted_by_processor():
+        return halves.of_f32(value, lanes)
     return value if dtype == "float32" else T.Cast(vector(dtype, lanes), value)
 
 

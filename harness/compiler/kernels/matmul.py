@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from harness.compiler.kernels import ir
-from harness.compiler.kernels.dot import dot, quads, spread
+from harness.compiler.kernels.dot import products, quads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import ROWS, WeightFormat, packed_tensors
@@ -175,9 +175,10 @@ class _Product:
             for part in range(self.parts):
                 columns = quads(fmt, lanes, self.weight[0], block, step, part * lanes)
                 scale, minimum = self._group(block, step, part)
-                for token in range(count):
-                    values = spread(self.isa, x.q, first + token, step * words, words)
-                    product = T.Cast(f"float32x{lanes}", dot(self.isa, fmt, columns, values))
+                tokens = [first + token for token in range(count)]
+                dots = products(self.isa, fmt, columns, x.q, tokens, step * words)
+                for token, dot in enumerate(dots):
+                    product = T.Cast(f"float32x{lanes}", dot)
                     size = ir.splat(x.scale[first + token, step], lanes)
                     total = x.total[first + token, step]
                     old = ir.load(sums[token][part], lanes, 0)

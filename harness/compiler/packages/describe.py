@@ -30,16 +30,27 @@ def kv_cache_facts(config: DecoderConfig, dtype: str) -> dict[str, object]:
     }
 
 
-def target_stamp(abi: Abi, backend: str) -> dict[str, object]:
-    """What a library for this ABI was built for.
+def variants(abi: Abi, backend: str) -> tuple[Isa, ...]:
+    """The variants of a library, from what runs everywhere to the best.
 
-    Loaders refuse a backend that they do not have and a CPU without these features.
+    Where a GPU computes there is one: the processor only calls it.
     """
-    isa = Isa.of(abi)
+    return Isa.of(abi) if backend == "cpu" else Isa.of(abi)[:1]
+
+
+def target_stamp(abi: Abi, backend: str) -> dict[str, object]:
+    """What a library for this ABI was built for, with its variants, the best first.
+
+    Loaders refuse a backend that they do not have. They take the first variant whose features the
+    processor has: `suffix` ends the names of its functions.
+    """
     return {
-        "triple": isa.target()["mtriple"],
-        "cpu_features": list(isa.cpu_features),
+        "triple": Isa.of(abi)[0].target()["mtriple"],
         "backend": backend,
+        "variants": [
+            {"name": isa.value, "cpu_features": list(isa.cpu_features), "suffix": isa.suffix}
+            for isa in reversed(variants(abi, backend))
+        ],
     }
 
 

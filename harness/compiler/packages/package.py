@@ -19,7 +19,7 @@ from harness import files
 from harness.compiler.mlc.tensor_cache import write_tensor_cache
 from harness.errors import StageFailed, UsageError
 
-SCHEMA = "harness.package/1"
+SCHEMA = "harness.package/2"
 LAYOUT = "rows8/1"
 ALIGNMENT = 64
 TENSOR_CACHE = "tensor-cache.json"

@@ -1,4 +1,7 @@
-"""Kernels run for real: x86-64 in this process, arm64 under qemu-user through a small C driver."""
+"""Kernels run for real: x86-64 in this process, arm64 under qemu-user through a small C driver.
+
+Each runs on a processor that has what its instruction set needs and, under qemu, nothing better.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.compiler.host import cpu_features
 from harness.compiler.kernels.isa import Isa
+from harness.types import Abi
 
 # More threads than TVM would take on a small machine, so that parallel regions really are parallel.
 os.environ.setdefault("TVM_NUM_THREADS", "4")
 
 QEMU = "qemu-aarch64-static"
+PROCESSORS = {
+    Isa.ARMV8: "cortex-a53",
+    Isa.ARMV8_2_DOTPROD: "cortex-a76",
+    Isa.ARMV8_2_I8MM: "max",
+}
 
 
 class View:
@@ -39,13 +49,15 @@ class Kernels:
 
         self.isa = isa
         self.names = list(functions)
-        named = {n: f.with_attr("global_symbol", n) for n, f in functions.items()}
+        named = {
+            n: f.with_attr("global_symbol", n).without_attr("target") for n, f in functions.items()
+        }
         target = isa.target()
-        if isa is Isa.X86_64_V3:
+        if isa.abi is Abi.X86_64:
             target["mtriple"] = "x86_64-linux-gnu"
         self.library = tvm.compile(tvm.IRModule(named), target=tvm.target.Target(target))
         self.driver = None
-        if isa is Isa.ARMV8_2_DOTPROD:
+        if isa.abi is Abi.ARM64:
             self.library.mod.write_to_file(str(folder / "kernels.o"), "o")
             (folder / "kernels.h").write_text("".join(f"KERNEL({n})\n" for n in self.names))
             self.driver = self._link(folder)
@@ -67,7 +79,8 @@ class Kernels:
             ],
             check=True,
         )
-        return subprocess.Popen([QEMU, str(driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        argv = [QEMU, "-cpu", PROCESSORS[self.isa], str(driver)]
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, name: str, *arguments: Any) -> None:
         if self.driver is None:
@@ -135,11 +148,18 @@ class Kernels:
 
 
 @pytest.fixture(scope="module", params=list(Isa), ids=lambda isa: isa.name.lower())
-def isa(request: pytest.FixtureRequest) -> Isa:
+def isa(request: pytest.FixtureRequest) -> Iterator[Isa]:
+    """An instruction set that this machine can run; kernels are written for it."""
+    import tvm
+
     isa: Isa = request.param
-    if isa is Isa.ARMV8_2_DOTPROD and shutil.which(QEMU) is None:
-        pytest.skip(f"{QEMU} is not installed")
-    return isa
+    if isa.abi is Abi.ARM64:
+        if shutil.which(QEMU) is None:
+            pytest.skip(f"{QEMU} is not installed")
+    elif missing := set(isa.cpu_features) - cpu_features():
+        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
+    with tvm.target.Target(isa.target()):
+        yield isa
 
 
 @pytest.fixture(scope="module")

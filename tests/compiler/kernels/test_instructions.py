@@ -67,44 +67,77 @@ def compiled():
     import tvm
 
     def compile_(isa):
-        named = {n: f.with_attr("global_symbol", n) for n, f in every_kernel(isa).items()}
         target = tvm.target.Target(isa.target())
+        with target:
+            functions = every_kernel(isa)
+        named = {
+            n: f.with_attr("global_symbol", n).without_attr("target") for n, f in functions.items()
+        }
         return tvm.compile(tvm.IRModule(named), target=target).mod.inspect_source("asm")
 
     return {isa: compile_(isa) for isa in Isa}
 
 
 def mnemonics(assembly):
-    return set(re.findall(r"^\t([a-z][a-z0-9.]*)\b", assembly, re.MULTILINE))
+    return set(re.findall(r"^\t(?:\{vex\}\t)?([a-z][a-z0-9.]*)\b", assembly, re.MULTILINE))
 
 
-def test_arm64_stays_within_armv8_2_with_dotprod(compiled, tmp_path):
-    """An assembler for that level takes the code; `sdot` by lane is there."""
+def assembles(assembly, cpu, tmp_path):
+    """Whether an assembler for this processor takes the code, and what it says if not."""
     source = tmp_path / "kernels.s"
-    source.write_text(compiled[Isa.ARMV8_2_DOTPROD])
-
-    def assemble(cpu):
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu"),
-                *(f"-mcpu={cpu}", "-c", str(source), "-o", str(tmp_path / "kernels.o")),
-            ],
-            capture_output=True,
-            text=True,
-        )
-
-    level = assemble("generic+v8_2a+dotprod")
-    assert level.returncode == 0, level.stderr[:2000]
-    assert "dotprod" in assemble("generic+v8_2a").stderr
-    assert re.search(r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]", compiled[Isa.ARMV8_2_DOTPROD])
+    source.write_text(assembly)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu"),
+            *(f"-mcpu={cpu}", "-c", str(source), "-o", str(tmp_path / "kernels.o")),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode == 0, done.stderr
 
 
-def test_x86_64_has_avx2_and_nothing_of_avx512(compiled):
-    assembly = compiled[Isa.X86_64_V3]
-    assert not re.search(r"%zmm|%[xyz]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b|\{%k", assembly)
+def test_arm64_has_of_each_level_what_its_name_says_and_no_more(compiled, tmp_path):
+    """An assembler for the level takes the code, one for the level before it does not."""
+    levels = {
+        Isa.ARMV8: ("generic", "generic-neon", "smlal"),
+        Isa.ARMV8_2_DOTPROD: ("generic+dotprod", "generic", "sdot"),
+        Isa.ARMV8_2_I8MM: ("generic+dotprod+i8mm", "generic+dotprod", "smmla"),
+    }
+    for isa, (level, lower, instruction) in levels.items():
+        taken, problems = assembles(compiled[isa], level, tmp_path)
+        assert taken, problems[:2000]
+        assert not assembles(compiled[isa], lower, tmp_path)[0]
+        assert instruction in mnemonics(compiled[isa])
+    assert not {"sdot", "smmla"} & mnemonics(compiled[Isa.ARMV8])
+    for isa in (Isa.ARMV8_2_DOTPROD, Isa.ARMV8_2_I8MM):
+        assert re.search(r"sdot\tv\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]", compiled[isa])
+
+
+def test_x86_64_v2_has_nothing_of_avx_and_no_calls_for_halves(compiled):
+    assembly = compiled[Isa.X86_64_V2]
+    assert not re.search(r"%[yz]mm|%k[0-7]\b", assembly)
     found = mnemonics(assembly)
-    assert not {m for m in found if m.startswith(("vpdp", "vpopcnt", "vdpbf16", "tdp"))}
-    assert {"vpmaddubsw", "vpmaddwd", "vfmadd231ps", "vcvtph2ps"} <= found
+    assert not {m for m in found if m.startswith("v")}
+    assert not found & {"shlx", "shrx", "sarx", "rorx", "mulx", "andn", "lzcnt", "tzcnt", "movbe"}
+    assert {"pmaddubsw", "pmaddwd", "mulps", "roundps"} <= found
+    assert not re.search(r"(call|jmp)q?\t.*__(trunc|extend)", assembly)
+
+
+@pytest.mark.parametrize("isa", [Isa.X86_64_V3, Isa.X86_64_V3_VNNI])
+def test_x86_64_has_avx2_and_nothing_of_avx512(compiled, isa):
+    assembly = compiled[isa]
+    assert not re.search(r"%zmm|%[xyz]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b|\{%k|\{evex\}", assembly)
+    found = mnemonics(assembly)
+    dots = {m for m in found if m.startswith(("vpdp", "vpopcnt", "vpmadd", "vdpbf16", "tdp"))}
+    if isa is Isa.X86_64_V3:
+        assert dots == {"vpmaddubsw", "vpmaddwd"}
+    else:
+        assert dots == {"vpdpbusd"}
+        assert len(re.findall(r"vpdpbusd", assembly)) == len(
+            re.findall(r"\{vex\}\tvpdpbusd", assembly)
+        )
+    assert {"vfmadd231ps", "vcvtph2ps"} <= found
 
 
 @pytest.mark.parametrize("isa", list(Isa), ids=lambda isa: isa.name.lower())

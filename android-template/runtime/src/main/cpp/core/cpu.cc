@@ -62,10 +62,11 @@ uint64_t SavedStates() {
 }  // namespace
 
 std::string CpuFeatures() {
-  unsigned a = 0, b = 0, c = 0, d = 0, b7 = 0, c7 = 0, d7 = 0, a1 = 0, unused = 0;
+  unsigned a = 0, b = 0, c = 0, d = 0, b7 = 0, c7 = 0, d7 = 0, a1 = 0, c8 = 0, unused = 0;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return "";
   bool has7 = __get_cpuid_count(7, 0, &unused, &b7, &c7, &d7) != 0;
   bool has71 = has7 && unused >= 1 && __get_cpuid_count(7, 1, &a1, &b, &d, &d7) != 0;
+  if (!__get_cpuid(0x80000001, &a, &b, &c8, &d)) c8 = 0;
   auto bit = [](unsigned word, int number) { return ((word >> number) & 1) != 0; };
   uint64_t states = bit(c, 27) ? SavedStates() : 0;
   bool ymm = (states & 0x6) == 0x6;
@@ -74,6 +75,11 @@ std::string CpuFeatures() {
       {"ssse3", bit(c, 9)},
       {"sse4_1", bit(c, 19)},
       {"sse4_2", bit(c, 20)},
+      {"movbe", bit(c, 22)},
+      {"popcnt", bit(c, 23)},
+      {"abm", bit(c8, 5)},
+      {"bmi1", bit(b7, 3)},
+      {"bmi2", bit(b7, 8)},
       {"avx", ymm && bit(c, 28)},
       {"fma", ymm && bit(c, 12)},
       {"f16c", ymm && bit(c, 29)},

@@ -15,11 +15,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../core/call.h"
 #include "../core/failure.h"
 #include "../core/mapping.h"
+#include "../core/threads.h"
 
 namespace {
 
@@ -236,6 +238,64 @@ void TensorsLieInTheirFile(const std::string& folder) {
   unlink(path.c_str());
 }
 
+/*! Many threads at once in their own frames, with tensors of one mapping that other threads
+ *  release: what engines of one process do, each on its decode thread. */
+void ThreadsDoNotMeet(const std::string& folder) {
+  constexpr size_t kSize = 4096;
+  constexpr int kThreads = 4, kRounds = 50;
+  std::string path = Write(folder, kSize);
+  auto mapping = std::make_shared<alc::Mapping>(path, kSize);
+  std::vector<TVMFFIObjectHandle> left(kThreads);
+  std::vector<int> faults(kThreads, 0);
+  auto work = [&](size_t self) {
+    DLDataType u8{kDLUInt, 8, 1};
+    int64_t shape[1] = {16};
+    for (int round = 0; round < kRounds; ++round) {
+      TVMFFIObjectHandle make = alc::GlobalFunction("ffi.Array");
+      std::string text = "thread " + std::to_string(self) + " in round " + std::to_string(round);
+      Result array = Frame().Text(text).Add(alc::kInt, round).Send(make);
+      faults[self] += Item(array.payload, 0).bytes != text;
+      TVMFFIObjectDecRef(Object(array));
+      TVMFFIObjectDecRef(make);
+      // An error is the thread's own, whatever the others raise meanwhile.
+      std::string missing = "/no/such/model-" + std::to_string(self) + ".so";
+      TVMFFIObjectHandle load = alc::GlobalFunction("ffi.ModuleLoadFromFile");
+      try {
+        Frame().Text(missing).Send(load);
+        ++faults[self];
+      } catch (const Failure& failure) {
+        faults[self] += std::strstr(failure.what(), missing.c_str()) == nullptr;
+      }
+      TVMFFIObjectDecRef(load);
+      TVMFFIObjectHandle tensor = alc::TensorIn(mapping, 64, u8, shape, 1);
+      faults[self] += static_cast<uint8_t*>(TVMFFITensorGetDLTensorPtr(tensor)->data)[0] != 64;
+      if (round + 1 < kRounds) {
+        TVMFFIObjectDecRef(tensor);
+      } else {
+        left[self] = tensor;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t self = 0; self < kThreads; ++self) threads.emplace_back(work, self);
+  mapping->Prefetch();
+  for (std::thread& thread : threads) thread.join();
+  mapping.reset();
+  for (TVMFFIObjectHandle tensor : left) threads.emplace_back([=] { TVMFFIObjectDecRef(tensor); });
+  for (std::thread& thread : threads) {
+    if (thread.joinable()) thread.join();
+  }
+  unlink(path.c_str());
+  Expect(faults == std::vector<int>(kThreads, 0), "threads do not disturb each other");
+}
+
+void PoolsAreAsLargeAsAsked() {
+  Expect(alc::ConfigureThreads(1) == 1, "a pool of one thread");
+  Expect(alc::ConfigureThreads(2) == 2, "a pool of two threads");
+  ExpectFailure("ArgumentError", "at least one thread", [] { alc::ConfigureThreads(0); });
+  ExpectFailure("ArgumentError", "at least one thread", [] { alc::ConfigureThreads(-3); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -245,6 +305,8 @@ int main(int argc, char** argv) {
     MalformedFramesAreRefused();
     FailuresNameTheirKind();
     TensorsLieInTheirFile(argv[1]);
+    ThreadsDoNotMeet(argv[1]);
+    PoolsAreAsLargeAsAsked();
   }
   return failures == 0 ? 0 : 1;
 }

@@ -147,6 +147,7 @@ internal class Door(
                     threads = request.threads,
                     contextTokens = request.context,
                     verifyHashes = request.verify,
+                    cpuVariant = request.cpuVariant,
                 )
             } catch (problem: IllegalArgumentException) {
                 throw InvalidRequestException(problem.message ?: "wrong options", problem)

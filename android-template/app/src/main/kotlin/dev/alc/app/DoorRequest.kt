@@ -21,6 +21,7 @@ internal class DoorRequest(
     val model: String? = null,
     val threads: Int = 2,
     val context: Int? = null,
+    @SerialName("cpu_variant") val cpuVariant: String? = null,
     val texts: List<String> = emptyList(),
     val verify: Boolean = false,
     val steps: List<DoorStep> = emptyList(),

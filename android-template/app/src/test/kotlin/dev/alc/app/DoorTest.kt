@@ -100,6 +100,15 @@ class DoorTest {
     }
 
     @Test
+    fun `a variant that is asked for is loaded and told`() {
+        val result = serve(request("load", ""","cpu_variant":"armv8-a""""))
+        assertEquals("test/armv8-a", result.getValue("info").jsonObject.text("backend"))
+        assertEquals("test/armv8-a", result.records().first().text("backend"))
+        val own = serve(request("load", ""","cpu_variant":null"""))
+        assertEquals("test", own.getValue("info").jsonObject.text("backend"))
+    }
+
+    @Test
     fun `steps of a conversation go on and others begin anew`() {
         val steps = ""","steps":[
             {"id":"p1","prompt":"v","conversation":"a","max_tokens":3},

@@ -140,7 +140,8 @@ public data class KvShape(
  * @property quantization the name of the weights' form, such as `q4f16_1`.
  * @property packageId the package's own identity (a hash), or an empty text if it has none.
  * @property runtime the native runtime and its version, such as `tvm 0.27.0.post1`.
- * @property backend what computes, such as `cpu x86-64`.
+ * @property backend what computes and the variant of the model's code that runs there, such as
+ *   `cpu/armv8.2-a+dotprod`.
  * @property abi the Android ABI of the native code, such as `arm64-v8a`.
  * @property threads threads that one forward pass uses.
  * @property contextWindow the most tokens that one session may hold.

@@ -13,6 +13,7 @@ public interface ModelLoader {
      * @throws ModelNotFoundException if a file is missing.
      * @throws ModelDamagedException if a file's size or hash is not what the package says.
      * @throws ModelIncompatibleException if this runtime cannot run the package.
+     * @throws InvalidRequestException if [LoadOptions.cpuVariant] cannot run.
      * @throws MemoryBudgetException if it needs more than [LoadOptions.maxMemoryBytes].
      * @throws StorageException if something has to be written and cannot be.
      * @throws BackendException if the native code fails.
@@ -35,6 +36,9 @@ public interface ModelLoader {
  *   sizes and the build stamp are compared.
  * @property maxMemoryBytes the most bytes that the model may take: weights, cache pool, and what
  *   the backend works in. A model that needs more is refused before anything is mapped.
+ * @property cpuVariant the variant of the model's library that is to run, such as `armv8-a`; null
+ *   takes the best one that the processor can run. One that is not there, or that the processor
+ *   cannot run, is refused.
  */
 public data class LoadOptions(
     public val threads: Int = 2,
@@ -42,6 +46,7 @@ public data class LoadOptions(
     public val maxSessions: Int = 4,
     public val verifyHashes: Boolean = false,
     public val maxMemoryBytes: Long = Long.MAX_VALUE,
+    public val cpuVariant: String? = null,
 ) {
     init {
         require(threads in 1..64) { "threads must be 1 to 64, not $threads" }

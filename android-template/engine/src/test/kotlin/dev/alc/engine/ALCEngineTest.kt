@@ -13,14 +13,11 @@ import kotlinx.coroutines.ExperimentalCoroutinesApi
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
 import kotlinx.coroutines.delay
-import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.flow.transformWhile
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.runBlocking
-import kotlinx.coroutines.test.StandardTestDispatcher
-import kotlinx.coroutines.test.TestScope
 import kotlinx.coroutines.test.runCurrent
 import kotlinx.coroutines.test.runTest
 import kotlinx.coroutines.yield
@@ -33,38 +30,6 @@ import org.junit.Test
 
 @OptIn(ExperimentalCoroutinesApi::class)
 class ALCEngineTest {
-    private fun TestScope.engine(
-        model: ScriptedModel,
-        config: EngineConfig = EngineConfig(),
-        strategy: InferenceStrategy = ScriptedStrategy(model),
-    ): ALCEngine = ALCEngine(
-        strategy,
-        config,
-        nanoTime = { testScheduler.currentTime * 1_000_000 },
-        dispatcher = StandardTestDispatcher(testScheduler),
-    )
-
-    private suspend fun TestScope.loaded(
-        model: ScriptedModel,
-        config: EngineConfig = EngineConfig(),
-    ): ALCEngine = engine(model, config).also { it.load("model") }
-
-    private fun turn(
-        text: String,
-        conversation: String? = null,
-        maxTokens: Int = 64,
-        streaming: StreamingPolicy = StreamingPolicy.Slow(),
-    ) = GenerationRequest(
-        Prompt.Turn(listOf(ChatMessage("user", text))),
-        conversation,
-        maxTokens,
-        streaming = streaming,
-    )
-
-    private fun List<GenerationEvent>.text() = filterIsInstance<Tokens>().joinToString("") { it.text }
-
-    private suspend fun Flow<GenerationEvent>.failure(): EngineException = (toList().last() as Failed).error
-
     @Test
     fun `an answer streams token by token and ends with its usage`() = runTest {
         val model = ScriptedModel("Hi!")

@@ -1,9 +1,7 @@
 package dev.alc.engine
 
 import org.junit.Assert.assertTrue
-import org.junit.Assume.assumeTrue
 import org.junit.Test
-import java.lang.management.ManagementFactory
 import java.nio.FloatBuffer
 import kotlin.random.Random
 
@@ -11,7 +9,7 @@ import kotlin.random.Random
 class SamplerAllocationTest {
     @Test
     fun `sampling a token allocates next to nothing`() {
-        assumeTrue("only a JVM counts what a thread allocates", isCounted())
+        assumeAllocationIsCounted()
         val size = 5_000
         val random = Random(1)
         val logits = FloatBuffer.wrap(FloatArray(size) { random.nextFloat() * 20 })
@@ -23,24 +21,10 @@ class SamplerAllocationTest {
             val next = { sampler.accept(sampler.sample(logits, allowed)) }
             repeat(300) { next() }
             val rounds = 300
-            val before = Counter.bytes()
+            val before = Allocation.bytes()
             repeat(rounds) { next() }
-            val each = (Counter.bytes() - before) / rounds
+            val each = (Allocation.bytes() - before) / rounds
             assertTrue("$each bytes a token with $options", each < 300)
         }
-    }
-
-    private fun isCounted() = try {
-        Class.forName("com.sun.management.ThreadMXBean")
-        true
-    } catch (_: ClassNotFoundException) {
-        false
-    }
-
-    /** Apart, so that a machine without these classes need not load them. */
-    private object Counter {
-        private val threads = ManagementFactory.getThreadMXBean() as com.sun.management.ThreadMXBean
-
-        fun bytes(): Long = threads.getThreadAllocatedBytes(Thread.currentThread().id)
     }
 }

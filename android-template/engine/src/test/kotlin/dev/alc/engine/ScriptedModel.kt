@@ -17,7 +17,7 @@ class ScriptedModel(
     poolTokens: Int = window,
     maxSessions: Int = 4,
 ) : LoadedModel {
-    /** Called before each computation with its name; may throw, block, or count. */
+    /** Called before each call of the model with its name; may throw, block, or count. */
     var before: (call: String) -> Unit = {}
 
     /** Every batch of tokens that was computed, in order. */
@@ -41,20 +41,25 @@ class ScriptedModel(
 
     override fun openSession(): ModelSession {
         check(!closed)
-        if (openSessions == cache.maxSessions) throw BackendException("too many sessions")
-        openSessions++
+        before("open")
         return Session()
     }
 
     override fun close() {
         closed = true
+        before("close model")
     }
 
-    private inner class Session : ModelSession {
-        private val tokens = mutableListOf<Int>()
+    private inner class Session(origin: Session? = null) : ModelSession {
+        private val tokens: MutableList<Int> = origin?.tokens.orEmpty().toMutableList()
         private var open = true
         private var script = ByteArray(0)
         private var spoken = 0
+
+        init {
+            if (openSessions == cache.maxSessions) throw BackendException("too many sessions")
+            openSessions++
+        }
 
         override val length get() = tokens.size
 
@@ -96,18 +101,26 @@ class ScriptedModel(
         }
 
         override fun trim(newLength: Int) {
-            check(open)
+            check(open && !closed)
             require(newLength in 0..tokens.size)
+            before("trim")
             while (tokens.size > newLength) tokens.removeLast()
         }
 
-        override fun fork(): ModelSession = error("not used")
+        override fun fork(): ModelSession {
+            check(open && !closed)
+            before("fork")
+            return Session(this)
+        }
 
         override fun reset() = trim(0)
 
         override fun close() {
-            if (open) openSessions--
+            if (!open) return
+            check(!closed)
+            openSessions--
             open = false
+            before("close")
         }
     }
 
@@ -185,7 +198,7 @@ object BracketTemplate : ChatTemplate {
 
 /** A strategy that hands out [model] after [loadMillis] of virtual time. */
 class ScriptedStrategy(
-    private val model: ScriptedModel,
+    private val model: LoadedModel,
     private val availability: Availability = Availability.Available("test"),
     private val loadMillis: Long = 0,
     private val failure: Throwable? = null,

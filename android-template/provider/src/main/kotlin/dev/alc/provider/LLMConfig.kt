@@ -10,10 +10,13 @@ package dev.alc.provider
  * @property threads threads of one forward pass, 1 to 64.
  * @property contextTokens tokens that all conversations together may hold; null takes the
  *   model's context window.
+ * @property cpuVariant the variant of the model's code that is to run, such as `armv8-a`; null
+ *   takes the best one that the processor can run.
  */
 public data class LLMConfig(
     public val modelPath: String,
     public val maxMemoryMB: Int = 2048,
     public val threads: Int = 2,
     public val contextTokens: Int? = null,
+    public val cpuVariant: String? = null,
 )

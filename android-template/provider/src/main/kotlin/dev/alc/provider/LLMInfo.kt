@@ -7,7 +7,7 @@ package dev.alc.provider
  * @property runtime the native runtime and its version, such as `tvm 0.27.0.post1`.
  * @property model the package's name, such as `smollm2-135m-instruct`.
  * @property quantization the name of the weights' form, such as `q4f16_1`.
- * @property backend what really computes here, such as `cpu arm64-v8a`.
+ * @property backend what really computes here, such as `cpu/armv8.2-a+dotprod`.
  * @property contextTokens the most tokens of one conversation, its answers included.
  * @property memoryBytes bytes of weights, key/value cache and what the runtime works in.
  */

@@ -103,6 +103,7 @@ public class LocalLLMProvider internal constructor(
                 threads = config.threads,
                 contextTokens = config.contextTokens,
                 maxMemoryBytes = config.maxMemoryMB * BYTES_PER_MIB,
+                cpuVariant = config.cpuVariant,
             )
         } catch (problem: IllegalArgumentException) {
             throw InvalidRequestException(problem.message ?: "wrong options", problem)

@@ -43,7 +43,7 @@ class ProviderOnPackageTest {
     fun `a real model answers, and goes on from its cache`() = runBlocking {
         val info = provider.initialize(LLMConfig(model!!)).getOrThrow()
         assertEquals("alc", info.engine)
-        assertTrue("$info", info.runtime.startsWith("tvm ") && info.backend.startsWith("cpu "))
+        assertTrue("$info", info.runtime.startsWith("tvm ") && info.backend.startsWith("cpu/"))
         assertTrue("$info", info.memoryBytes in 1..(2048L shl 20))
         assertEquals(LLMHealth.Healthy(info, busy = false), provider.checkHealth())
 

@@ -71,7 +71,7 @@ internal class ModelFiles private constructor(
     companion object {
         const val DESCRIPTION: String = "package.json"
         private const val BLOCK = 1 shl 20
-        private const val PACKAGE_SCHEMA = "harness.package/1"
+        private const val PACKAGE_SCHEMA = "harness.package/2"
         private const val INSTALLED_SCHEMA = "harness.installed-model/1"
 
         /**

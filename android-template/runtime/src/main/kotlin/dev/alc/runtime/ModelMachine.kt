@@ -3,12 +3,13 @@ package dev.alc.runtime
 import dev.alc.engine.BackendException
 
 /**
- * A TVM virtual machine with a model's code: the functions of [library], ready to be called.
- * Takes over the library, also where the constructor throws.
+ * A TVM virtual machine with a model's code: the functions of [library] whose names end in [suffix],
+ * ready to be called. Takes over the library, also where the constructor throws.
  */
 internal class ModelMachine(
     private val runtime: TVMRuntime,
     private val library: ModelLibrary,
+    private val suffix: String,
 ) : AutoCloseable {
     private val frame = CallFrame()
     private val owned = ArrayList<OwnedHandle>()
@@ -30,12 +31,12 @@ internal class ModelMachine(
         }
     }
 
-    /** The function [name]; it lives as long as this. */
-    fun function(name: String): Long = find(machine, name)
+    /** The function [name] of the variant; it lives as long as this. */
+    fun function(name: String): Long = find(machine, name + suffix)
 
     /** The JSON document in which the compiler described the model. */
     fun metadata(): String {
-        val describe = function("_metadata")
+        val describe = find(machine, "_metadata")
         return native("cannot read the model's description") {
             frame.begin().callForText(describe)
         }

@@ -45,8 +45,19 @@ internal const val CPU_BACKEND = "cpu"
 @Serializable
 internal class CompiledTarget(
     val triple: String,
-    @SerialName("cpu_features") val cpuFeatures: List<String>,
+    val variants: List<CompiledVariant>,
     val backend: String = CPU_BACKEND,
+)
+
+/**
+ * Code for one instruction set: the library's functions whose names end in [suffix]. A target names
+ * the best first.
+ */
+@Serializable
+internal class CompiledVariant(
+    val name: String,
+    @SerialName("cpu_features") val cpuFeatures: List<String>,
+    val suffix: String,
 )
 
 @Serializable

@@ -1,6 +1,7 @@
 package dev.alc.runtime
 
 import dev.alc.engine.ChatTemplate
+import dev.alc.engine.InvalidRequestException
 import dev.alc.engine.KvShape
 import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
@@ -22,8 +23,10 @@ import kotlin.coroutines.coroutineContext
  *
  * Everything that can be known without running native code is checked first: schema, TVM version,
  * ABI, processor, layout, sizes, the hash of what will be executed and, if asked, the other hashes.
- * Weights are mapped where they lie and not copied. The model's library is copied to [codeCache],
- * because what it comes from may lie where nothing can be executed.
+ * Weights are mapped where they lie and not copied; the kernel is asked to read them as soon as
+ * nothing speaks against the package, while the tokenizer is read and the code is opened. The
+ * model's library is copied to [codeCache], because what it comes from may lie where nothing can be
+ * executed.
  *
  * It does not download or unpack anything.
  */
@@ -45,13 +48,17 @@ public class TVMModelLoader(
     ) {
         private val files = ModelFiles.open(path)
         private val description = files.description
+        private val library = "lib/${runtime.abi}/$LIBRARY"
         private val workBytes = description.memory?.run { workspace + overhead } ?: 0
+        private val variant = variantOf(checkStamp())
 
         fun run(): LoadedModel {
-            checkStamp()
             checkSizes()
             checkMemory()
             checkFiles()
+            val index = Weights.readIndex(files)
+            // The disk works while the processor does; what is small and needed first goes first.
+            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library), index)
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
             checkTokenizer(tokenizer)
@@ -61,9 +68,13 @@ public class TVMModelLoader(
                 null
             }
             report(LoadStage.TOKENIZER, 1, 1)
-            val machine = ModelMachine(runtime, ModelLibraries.open(runtime, copyLibrary().path))
+            val machine = ModelMachine(
+                runtime,
+                ModelLibraries.open(runtime, copyLibrary().path),
+                variant.suffix,
+            )
             try {
-                return start(machine, tokenizer, template)
+                return start(machine, index, tokenizer, template)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -72,10 +83,10 @@ public class TVMModelLoader(
 
         private fun start(
             machine: ModelMachine,
+            index: Weights.Index,
             tokenizer: Tokenizer,
             template: ChatTemplate?,
         ): LoadedModel {
-            val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
             val threads = native("cannot start ${options.threads} threads") {
                 NativeBindings.configureThreads(options.threads)
@@ -108,11 +119,9 @@ public class TVMModelLoader(
             }
         }
 
-        /** Refuses what this runtime cannot run, by name. */
-        private fun checkStamp() {
+        /** The package's code for this ABI. Refuses what this runtime cannot run, by name. */
+        private fun checkStamp(): CompiledTarget {
             val stamp = description.stamp
-            fun refuse(why: String): Nothing =
-                throw ModelIncompatibleException("${description.name}: $why")
             if (stamp.tvm != runtime.version) {
                 refuse("compiled by TVM ${stamp.tvm}, this runtime is TVM ${runtime.version}")
             }
@@ -125,11 +134,39 @@ public class TVMModelLoader(
             if (target.backend != CPU_BACKEND) {
                 refuse("compiled for ${target.backend}, this runtime computes on the CPU")
             }
-            val missing = target.cpuFeatures.filter { it !in runtime.cpuFeatures }
-            if (missing.isNotEmpty()) {
-                refuse("its code needs ${missing.joinToString()}, which this processor lacks")
+            if (target.variants.isEmpty()) {
+                throw ModelDamagedException("${description.name} lists no variant of its code")
             }
+            return target
         }
+
+        /** The best of the library's variants that this processor runs, or the one asked for. */
+        private fun variantOf(target: CompiledTarget): CompiledVariant {
+            val names = target.variants.joinToString { it.name }
+            val asked = options.cpuVariant
+                ?: return target.variants.find { missing(it).isEmpty() } ?: refuse(
+                    "it has code for $names, of which the last needs " +
+                        "${missing(target.variants.last()).joinToString()}, " +
+                        "which this processor lacks",
+                )
+            val variant = target.variants.find { it.name == asked } ?: throw InvalidRequestException(
+                "${description.name} has no variant '$asked' for ${runtime.abi}: it has $names",
+            )
+            if (missing(variant).isNotEmpty()) {
+                throw InvalidRequestException(
+                    "the variant $asked of ${description.name} needs " +
+                        "${missing(variant).joinToString()}, which this processor lacks",
+                )
+            }
+            return variant
+        }
+
+        /** What this processor lacks of a variant's needs. */
+        private fun missing(variant: CompiledVariant): List<String> =
+            variant.cpuFeatures.filter { it !in runtime.cpuFeatures }
+
+        private fun refuse(why: String): Nothing =
+            throw ModelIncompatibleException("${description.name}: $why")
 
         /** Refuses sizes that no model has, before anything is computed with them. */
         private fun checkSizes() {
@@ -209,7 +246,7 @@ public class TVMModelLoader(
         }
 
         private fun copyLibrary(): File {
-            val source = files["lib/${runtime.abi}/$LIBRARY"]
+            val source = files[library]
             report(LoadStage.LIBRARY, 0, source.size)
             val copy = CodeCache(codeCache).place(source)
             report(LoadStage.LIBRARY, source.size, source.size)
@@ -237,7 +274,7 @@ public class TVMModelLoader(
             quantization = description.quantization,
             packageId = files.id,
             runtime = "tvm ${runtime.version}",
-            backend = runtime.backend,
+            backend = "$CPU_BACKEND/${variant.name}",
             abi = runtime.abi,
             threads = threads,
             vocabSize = description.vocabSize,

@@ -48,6 +48,27 @@ internal object Weights {
     }
 
     /**
+     * Has the kernel begin to read [names] and then the shards, in this order. A hint and no more:
+     * what cannot be read is refused where it is needed.
+     */
+    fun readAhead(files: ModelFiles, names: List<String>, index: Index) {
+        for (name in names + index.shards.map { it.dataPath }) {
+            if (name !in files) continue
+            val entry = files[name]
+            try {
+                val mapping = NativeBindings.map(entry.file.path.toByteArray(), entry.size)
+                try {
+                    NativeBindings.prefetch(mapping)
+                } finally {
+                    NativeBindings.unmap(mapping)
+                }
+            } catch (_: NativeException) {
+                continue
+            }
+        }
+    }
+
+    /**
      * Maps every shard and returns an array of the tensors; [onShard] is called with the bytes of
      * each shard when it is mapped, and may throw to stop.
      */
@@ -86,7 +107,6 @@ internal object Weights {
         native("cannot map ${entry.name}") {
             val mapping = NativeBindings.map(entry.file.path.toByteArray(), entry.size)
             try {
-                NativeBindings.prefetch(mapping)
                 for (record in shard.records) {
                     val type = DataType.parse(record.dtype)
                         ?: throw ModelIncompatibleException("${record.name}: ${record.dtype}")

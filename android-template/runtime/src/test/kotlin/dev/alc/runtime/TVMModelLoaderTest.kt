@@ -2,6 +2,7 @@ package dev.alc.runtime
 
 import dev.alc.engine.Availability
 import dev.alc.engine.EngineException
+import dev.alc.engine.InvalidRequestException
 import dev.alc.engine.LoadOptions
 import dev.alc.engine.LoadProgress
 import dev.alc.engine.LoadStage
@@ -24,6 +25,7 @@ import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
+import org.junit.Assume.assumeTrue
 import org.junit.Before
 import org.junit.Test
 import java.io.File
@@ -44,7 +46,7 @@ class TVMModelLoaderTest {
             val runtime = TestFiles.runtime()
             assertEquals("tvm ${runtime.version}", it.info.runtime)
             assertEquals(runtime.abi, it.info.abi)
-            assertTrue(it.info.backend.startsWith("cpu "))
+            assertEquals("cpu/${variants().first { one -> runs(one) }.name}", it.info.backend)
             assertTrue(it.info.weightsBytes > 0)
             val tokens = it.cache.capacityTokens
             assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * tokens)
@@ -127,9 +129,48 @@ class TVMModelLoaderTest {
     @Test
     fun `code for another processor is refused`() {
         val folder = TestFiles.altered {
-            it.replace("\"avx2\"", "\"quantum\"").replace("\"asimddp\"", "\"quantum\"")
+            it.replace("\"ssse3\"", "\"quantum\"").replace("\"asimd\"", "\"quantum\"")
         }
         refused<ModelIncompatibleException>("quantum", folder)
+    }
+
+    @Test
+    fun `every variant that this processor runs can be asked for`() {
+        val folder = TestFiles.packageFolder()
+        for (variant in variants()) {
+            val options = LoadOptions(cpuVariant = variant.name)
+            if (runs(variant)) {
+                load(folder.path, options).use {
+                    assertEquals("cpu/${variant.name}", it.info.backend)
+                    it.openSession().use { session -> session.prefill(intArrayOf(1, 2)) }
+                }
+            } else {
+                refused<InvalidRequestException>("which this processor lacks", folder, options)
+            }
+        }
+        val best = variants().first { runs(it) }
+        val lacking = TestFiles.altered {
+            it.replace("\"${best.cpuFeatures.last()}\"", "\"quantum\"")
+        }
+        refused<InvalidRequestException>(
+            "needs quantum",
+            lacking,
+            LoadOptions(cpuVariant = best.name),
+        )
+        val known = variants().joinToString { it.name }
+        refused<InvalidRequestException>(
+            "it has $known",
+            folder,
+            LoadOptions(cpuVariant = "armv4t"),
+        )
+    }
+
+    @Test
+    fun `a processor without the best variant's features gets the next one`() {
+        val (best, next) = variants().filter { runs(it) }.also { assumeTrue(it.size > 1) }
+        val feature = (best.cpuFeatures - next.cpuFeatures.toSet()).last()
+        val folder = TestFiles.altered { it.replace("\"$feature\"", "\"quantum\"") }
+        load(folder.path).use { assertEquals("cpu/${next.name}", it.info.backend) }
     }
 
     @Test
@@ -148,7 +189,7 @@ class TVMModelLoaderTest {
         )
         refused<ModelIncompatibleException>(
             "schema",
-            TestFiles.altered { it.replace("harness.package/1", "harness.package/2") },
+            TestFiles.altered { it.replace("harness.package/2", "harness.package/1") },
         )
         val quantization = TestFiles.open().use { it.info.quantization }
         refused<ModelIncompatibleException>(
@@ -159,7 +200,7 @@ class TVMModelLoaderTest {
 
     @Test
     fun `what is no description is damage`() {
-        for (text in listOf("", "[]", "{", "{\"schema\":\"harness.package/1\"}", "\u0000")) {
+        for (text in listOf("", "[]", "{", "{\"schema\":\"harness.package/2\"}", "\u0000")) {
             val problem = assertThrows(EngineException::class.java) {
                 load(TestFiles.altered { text }.path)
             }
@@ -361,6 +402,14 @@ class TVMModelLoaderTest {
         val problem = assertThrows(T::class.java) { load(folder.path, options).close() }
         assertTrue(problem.message, part in problem.message!!)
     }
+
+    /** The variants of the package's library, the best first. */
+    private fun variants(): List<CompiledVariant> =
+        ModelFiles.open(TestFiles.packageFolder().path).description.stamp.targets
+            .getValue(TestFiles.runtime().abi).variants
+
+    private fun runs(variant: CompiledVariant): Boolean =
+        TestFiles.runtime().cpuFeatures.containsAll(variant.cpuFeatures)
 
     private fun stampOf(folder: File): JsonObject {
         val description = Json.parseToJsonElement(File(folder, "package.json").readText())
