@@ -24,6 +24,7 @@ import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -85,7 +86,7 @@ public final class EngineOverhead {
     private void round(int round) throws Exception {
         List<String> order = new ArrayList<>(List.of("greedy", "drawn", "json", "logged"));
         // Another one goes first each time.
-        java.util.Collections.rotate(order, round);
+        Collections.rotate(order, round);
         for (String variant : order) {
             List<Long> stamps = variant.equals("logged") ? logged(round) : answer(variant, null);
             if (round >= 0) printTokens(variant, round, stamps);
@@ -167,10 +168,10 @@ public final class EngineOverhead {
 
         void take(GenerationEvent event) {
             long begin = THREADS.getCurrentThreadCpuTime();
-            if (event instanceof GenerationEvent.Started) recorder.started((GenerationEvent.Started) event);
-            if (event instanceof GenerationEvent.Prefilled) recorder.prefilled((GenerationEvent.Prefilled) event);
-            if (event instanceof GenerationEvent.Tokens) recorder.tokens((GenerationEvent.Tokens) event);
-            if (event instanceof GenerationEvent.Finished) recorder.finished((GenerationEvent.Finished) event);
+            if (event instanceof GenerationEvent.Started started) recorder.started(started);
+            if (event instanceof GenerationEvent.Prefilled prefilled) recorder.prefilled(prefilled);
+            if (event instanceof GenerationEvent.Tokens some) recorder.tokens(some);
+            if (event instanceof GenerationEvent.Finished finished) recorder.finished(finished);
             nanos += THREADS.getCurrentThreadCpuTime() - begin;
         }
     }
@@ -194,9 +195,9 @@ public final class EngineOverhead {
         NativeCalls.begin(from, until);
         blocking((scope, then) -> engine.generate(request).collect((event, next) -> {
             if (recording != null) recording.take(event);
-            if (event instanceof GenerationEvent.Failed) throw ((GenerationEvent.Failed) event).getError();
-            if (event instanceof GenerationEvent.Tokens) {
-                for (long nanos : ((GenerationEvent.Tokens) event).getNanos()) stamps.add(nanos);
+            if (event instanceof GenerationEvent.Failed failed) throw failed.getError();
+            if (event instanceof GenerationEvent.Tokens some) {
+                for (long nanos : some.getNanos()) stamps.add(nanos);
             }
             return Unit.INSTANCE;
         }, then));
@@ -204,7 +205,9 @@ public final class EngineOverhead {
     }
 
     @SuppressWarnings("unchecked")
-    private static <T> T blocking(Function2<CoroutineScope, Continuation<? super T>, Object> work) throws Exception {
-        return (T) BuildersKt.runBlocking(EmptyCoroutineContext.INSTANCE, (Function2<CoroutineScope, Continuation<? super Object>, Object>) (Function2<?, ?, ?>) work);
+    private static <T> T blocking(Function2<CoroutineScope, Continuation<? super T>, Object> work)
+            throws Exception {
+        var any = (Function2<CoroutineScope, Continuation<? super Object>, Object>) (Function2<?, ?, ?>) work;
+        return (T) BuildersKt.runBlocking(EmptyCoroutineContext.INSTANCE, any);
     }
 }

@@ -54,6 +54,7 @@ public class EngineParts {
         private FloatBuffer logits;
         private TopPSampler greedy;
         private TopPSampler drawn;
+        private TopPSampler nucleus;
 
         @Setup
         public void begin() {
@@ -66,6 +67,8 @@ public class EngineParts {
             greedy = new TopPSampler(new SamplingOptions(), vocabulary);
             drawn = new TopPSampler(
                     new SamplingOptions(0.7f, 0.95f, 40, 0f, 1f, 1.1f, 0.1f, 0.1f, Map.of(), 1), vocabulary);
+            nucleus = new TopPSampler(
+                    new SamplingOptions(0.7f, 0.95f, 0, 0f, 1f, 1f, 0f, 0f, Map.of(), 1), vocabulary);
             for (int token = 0; token < 300; token++) {
                 drawn.prompt(random.nextInt(vocabulary));
                 drawn.accept(random.nextInt(vocabulary));
@@ -81,6 +84,11 @@ public class EngineParts {
     @Benchmark
     public int sampleDrawn(Sampler state) {
         return state.drawn.sample(state.logits, null);
+    }
+
+    @Benchmark
+    public int sampleNucleus(Sampler state) {
+        return state.nucleus.sample(state.logits, null);
     }
 
     @State(Scope.Thread)

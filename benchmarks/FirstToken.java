@@ -50,9 +50,9 @@ public final class FirstToken {
         BuildersKt.runBlocking(
                 EmptyCoroutineContext.INSTANCE,
                 (scope, then) -> engine.generate(request).collect((event, next) -> {
-                    if (event instanceof GenerationEvent.Failed) throw ((GenerationEvent.Failed) event).getError();
-                    if (event instanceof GenerationEvent.Tokens && times[1] == 0) {
-                        times[1] = ((GenerationEvent.Tokens) event).getNanos()[0] - begin;
+                    if (event instanceof GenerationEvent.Failed failed) throw failed.getError();
+                    if (event instanceof GenerationEvent.Tokens some && times[1] == 0) {
+                        times[1] = some.getNanos()[0] - begin;
                     }
                     return Unit.INSTANCE;
                 }, then));

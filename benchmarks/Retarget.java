@@ -2,8 +2,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.zip.ZipFile;
 import org.objectweb.asm.ClassReader;
-import org.objectweb.asm.ClassWriter;
 import org.objectweb.asm.ClassVisitor;
+import org.objectweb.asm.ClassWriter;
 import org.objectweb.asm.MethodVisitor;
 import org.objectweb.asm.Opcodes;
 
@@ -36,13 +36,16 @@ public final class Retarget {
         }
 
         @Override
-        public MethodVisitor visitMethod(int access, String name, String type, String sign, String[] thrown) {
-            return new MethodVisitor(Opcodes.ASM9, super.visitMethod(access, name, type, sign, thrown)) {
+        public MethodVisitor visitMethod(
+                int access, String name, String type, String signature, String[] thrown) {
+            MethodVisitor next = super.visitMethod(access, name, type, signature, thrown);
+            return new MethodVisitor(Opcodes.ASM9, next) {
                 @Override
-                public void visitMethodInsn(int code, String owner, String called, String type, boolean isInterface) {
-                    boolean native_ = owner.equals("dev/alc/runtime/NativeBindings") && called.equals("call");
-                    if (native_) changed[0]++;
-                    super.visitMethodInsn(code, native_ ? "NativeCalls" : owner, called, type, isInterface);
+                public void visitMethodInsn(
+                        int code, String owner, String called, String type, boolean isInterface) {
+                    boolean ours = owner.equals("dev/alc/runtime/NativeBindings") && called.equals("call");
+                    if (ours) changed[0]++;
+                    super.visitMethodInsn(code, ours ? "NativeCalls" : owner, called, type, isInterface);
                 }
             };
         }

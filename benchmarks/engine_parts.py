@@ -23,6 +23,7 @@ MAIN = "org.openjdk.jmh.Main"
 LABELS = {
     "sampleGreedy": "sampler, a token: greedy",
     "sampleDrawn": "sampler, a token: temperature, top-k 40, top-p, penalties",
+    "sampleNucleus": "sampler, a token: temperature, top-p",
     "detokenizeToken": "detokenizer, a token",
     "encodeText": "tokenizer, a text",
     "loadVocabulary": "tokenizer, reading the vocabulary",

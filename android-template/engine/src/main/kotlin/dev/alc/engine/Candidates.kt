@@ -19,6 +19,7 @@ internal class Candidates(private val scores: FloatArray) {
     /** By id: the probability relative to that of the best token, which has 1. */
     private val weights = FloatArray(scores.size)
     private val sums = DoubleArray(DIGITS)
+    private val runs = IntArray((scores.size + RUN - 1) / RUN)
     private var size = 0
 
     /** Takes every token whose score is not minus infinity. */
@@ -27,8 +28,44 @@ internal class Candidates(private val scores: FloatArray) {
         for (id in scores.indices) if (scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
     }
 
-    /** Keeps the [count] best. */
-    fun keepBest(count: Int) {
+    /**
+     * Takes the [count] best, with one look at most tokens: of neighbours that have none among the
+     * [count] best bests of their runs, none is among the [count] best of all.
+     */
+    fun fillBest(count: Int) {
+        if (count >= runs.size) {
+            fill()
+        } else {
+            size = 0
+            for (start in scores.indices step RUN) ids[size++] = bestFrom(start)
+            keepBest(count)
+            ids.copyInto(runs, endIndex = count)
+            size = 0
+            for (index in 0 until count) {
+                val start = runs[index] / RUN * RUN
+                for (id in start until minOf(start + RUN, scores.size)) {
+                    if (scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
+                }
+            }
+        }
+        keepBest(count)
+    }
+
+    /** The best of the run of tokens that begins with [start]. */
+    private fun bestFrom(start: Int): Int {
+        var best = start
+        var top = scores[start]
+        for (id in start + 1 until minOf(start + RUN, scores.size)) {
+            val score = scores[id]
+            if (score > top) {
+                top = score
+                best = id
+            }
+        }
+        return best
+    }
+
+    private fun keepBest(count: Int) {
         if (count < size) keepFirst(scores, count.toDouble()) { 1f }
     }
 
@@ -128,6 +165,9 @@ internal class Candidates(private val scores: FloatArray) {
         /** Of 32 bits the first 12, the next 12, and the last 8, which come with 4 that are known. */
         val SHIFTS = intArrayOf(20, 8, 0)
         const val DIGITS = 1 shl 12
+
+        /** How many neighbours make a run: few enough that there are more runs than tokens to keep. */
+        const val RUN = 64
 
         /** Ascends as [value] descends; equal for equal values. */
         fun key(value: Float): UInt {

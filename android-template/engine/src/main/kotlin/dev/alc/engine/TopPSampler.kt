@@ -106,9 +106,8 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
     }
 
     private fun filter(candidates: Candidates, best: Int): Candidates {
-        candidates.fill()
         // The division keeps the order but can make neighbours equal: the k best are taken before.
-        if (options.topK > 0) candidates.keepBest(options.topK)
+        if (options.topK > 0) candidates.fillBest(options.topK) else candidates.fill()
         candidates.weigh(best, options.temperature)
         if (options.topP < 1f) candidates.keepNucleus(options.topP)
         if (options.minP > 0f) candidates.keepRelative(options.minP)
