@@ -100,7 +100,7 @@ def test_a_memory_budget_shortens_the_context_or_refuses(
     assert refused.code == 2 and "do not fit the budget of 4 MiB" in refused.err
     assert f"try    --context {memory['context']}" in refused.err
     refused = compile_(*base, "--memory-budget", "1")
-    assert refused.code == 2 and "try    --memory-budget 3" in refused.err
+    assert refused.code == 2 and "try    --memory-budget 4" in refused.err
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 import platform
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.compiler import host
+from harness.compiler import host, quantization
+from harness.compiler.architectures import decoder
 from harness.compiler.kernels.isa import Isa
+from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.model_config import DecoderConfig, Rope
 from harness.compiler.packages import variants
 from harness.compiler.packages.describe import target_stamp
 from harness.compiler.packages.package import read_package
@@ -42,6 +47,24 @@ CORES = {
     "fp asimd i8mm": Isa.ARMV8,
     "fp asimd asimddp sve i8mm bf16": Isa.ARMV8_2_I8MM,
 }
+
+
+def llama() -> DecoderConfig:
+    return DecoderConfig(
+        family="llama",
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size=272,
+        context_window=512,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        query_scale=0.25,
+        rope=Rope(10000.0),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +111,35 @@ def test_a_package_lists_its_variants_with_what_each_needs(package: Path) -> Non
         "@x86-64-v3",
         "",
     ]
+
+
+def test_what_all_objects_bring_is_taken_from_the_code_that_runs_everywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Plain kernels call a conversion of float16 that each object has; the first one is linked."""
+    from harness.compiler import library
+    from harness.compiler.model_library import compile_library
+
+    objects: list[Any] = []
+
+    def keep(executable: Any, *_: object) -> None:
+        objects.extend(executable.mod._collect_dso_modules())
+
+    monkeypatch.setattr(library, "export", keep)
+    config = llama()
+    compile_library(
+        config=config,
+        formats={item.name: WeightFormat.Q4_1 for item in decoder(config).matrices()},
+        chosen=quantization.find("q4f16_1"),
+        abi=Abi.X86_64,
+        prefill_chunk=64,
+        activations="float",
+        path=tmp_path / "libmodel.so",
+        opt_level=0,
+    )
+    first, *others = (json.loads(one.get_function("_get_target_string")()) for one in objects)
+    assert first["mcpu"] == Isa.X86_64_V2.target()["mcpu"]
+    assert {other["mcpu"] for other in others} == {"x86-64-v3"} and len(others) == 2
 
 
 @pytest.mark.parametrize("isa", X86_64)

@@ -104,7 +104,7 @@ def _facts(figures: Figures) -> Iterator[tuple[str, str]]:
 
 def _protocol(protocol: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in protocol.items():
-        if name != "prompts":
+        if name != "prompts" and value is not None:
             yield name.replace("_", " "), str(value).lower() if isinstance(value, bool) else value
 
 
