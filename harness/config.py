@@ -31,7 +31,7 @@ SETTINGS = (
     Setting("run.model", str, "the model to run", default="smollm2-135m-instruct"),
     Setting("run.quantization", str, "replaces the recipe's quantization"),
     Setting("run.max_tokens", int, "replaces the recipe's number of generated tokens"),
-    Setting("run.threads", int, "threads of a forward pass", default=2),
+    Setting("run.threads", int, "threads of a forward pass, else as many as big cores, 4 at most"),
     Setting("run.cpu_variant", str, "the library's variant that runs, else the best that can"),
     Setting("phone.memory_mib", int, "memory of a virtual phone", default=4096),
     Setting("phone.storage_mib", int, "storage of a virtual phone", default=4096),

@@ -53,7 +53,8 @@ class Plan:
     abi: Abi
     prompts: tuple[str, ...]
     max_tokens: int
-    threads: int
+    threads: int | None
+    """None for as many as the device has big cores, 4 at most."""
     cpu_variant: str | None
 
     @classmethod
@@ -339,7 +340,7 @@ def verify(package: Path, golden: Path, config: Config) -> Mapping[str, Any]:
     opened = _opened(package, config.workspace)
     folder = opened.path
     if serial is None:
-        run = stage.on_host(folder, threads, cpu_variant)
+        run = stage.on_host(folder, threads or 2, cpu_variant)
         return stage.verify(folder, golden, run, where="this machine")
     road = AppRoad(serial, _abi(config.text("device.abi")), config)
     installation = road.install(opened, None)
@@ -423,9 +424,9 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def _threads(config: Config) -> int:
+def _threads(config: Config) -> int | None:
     threads = config.number("run.threads")
-    if threads is None or not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise UsageError(
             f"a forward pass cannot have {threads} threads",
             cause=f"it takes 1 to {MOST_THREADS}",

@@ -62,7 +62,8 @@ def on_model(function: Function) -> Function:
 def on_processor(function: Function) -> Function:
     """How the processor runs the model."""
     help_ = "The library's variant that runs, such as armv8-a (default: the best that can)."
-    threads = click.option("--threads", type=int, help="Threads of a forward pass (default: 2).")
+    count = "Threads of a forward pass (default: as many as big cores, 4 at most)."
+    threads = click.option("--threads", type=int, help=count)
     return threads(click.option("--cpu-variant", metavar="NAME", help=help_)(function))
 
 

@@ -69,8 +69,9 @@ class App:
 
     Each call starts the app anew and raises `DeviceError` when the app or the device fails,
     `TimingsIncomplete` when timing records are lost for good. `name` is what the commands to try
-    call the model. `cpu_variant` names the variant of the model's library that is to run, else the
-    best that the processor can run does.
+    call the model. Without `threads` a forward pass has as many as there are big cores, 4 at most.
+    `cpu_variant` names the variant of the model's library that is to run, else the best that the
+    processor can run does.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class App:
         model: str | None,
         name: str = "",
         application_id: str = APPLICATION_ID,
-        threads: int = 2,
+        threads: int | None = None,
         cpu_variant: str | None = None,
         context: int | None = None,
         on_record: Callable[[Record], None] = _ignore,

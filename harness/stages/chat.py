@@ -48,7 +48,7 @@ def chat(
     installation: Installation,
     settings: ChatSettings,
     *,
-    threads: int,
+    threads: int | None,
     cpu_variant: str | None = None,
     context: int | None,
 ) -> bool:

@@ -25,7 +25,7 @@ def measure(
     *,
     prompts: Sequence[str],
     max_tokens: int,
-    threads: int,
+    threads: int | None,
     cpu_variant: str | None = None,
     workspace: Path,
 ) -> Run:
@@ -71,7 +71,7 @@ def _meta(
     installation: Installation,
     before: state.DeviceState,
     steps: Sequence[Step],
-    threads: int,
+    threads: int | None,
     cpu_variant: str | None,
 ) -> dict[str, Any]:
     device, package = installation.device, installation.package
@@ -106,7 +106,7 @@ def _generate(
     link: DeviceLink,
     installation: Installation,
     steps: Sequence[Step],
-    threads: int,
+    threads: int | None,
     cpu_variant: str | None,
     writer: RunWriter,
     shown: console.Step,

@@ -50,7 +50,7 @@ def run_device_tests(
     installation: Installation,
     *,
     golden: Path | None,
-    threads: int = 2,
+    threads: int | None = None,
     cpu_variant: str | None = None,
     suites: Path | None = None,
     select: str = "",
@@ -127,7 +127,7 @@ def suites_hash(golden: Path | None, suites: Path | None = None) -> str:
 
 
 def _describe(
-    installation: Installation, golden: Path | None, threads: int, cpu_variant: str | None
+    installation: Installation, golden: Path | None, threads: int | None, cpu_variant: str | None
 ) -> dict[str, Any]:
     package = installation.package
     return {

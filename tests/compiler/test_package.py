@@ -92,8 +92,8 @@ def test_a_folder_that_is_no_package_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_another_schema_is_refused_by_name(folder: Path) -> None:
-    change(folder, lambda document: document.update(schema="harness.package/2"))
-    with pytest.raises(UsageError, match=r"harness\.package/2"):
+    change(folder, lambda document: document.update(schema="harness.package/1"))
+    with pytest.raises(UsageError, match=r"harness\.package/1"):
         package.read_package(folder)
 
 

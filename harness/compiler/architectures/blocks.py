@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm import relax, te, tirx
-from tvm.target import Target
 
 from harness.compiler.architectures.ops import Activation
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
-from harness.compiler.kernels import activations, embedding, matmul, rotary
+from harness.compiler.kernels import activations, embedding, ir, matmul, rotary
 from harness.compiler.kernels.attention import Heads, layer_scale
 from harness.compiler.kernels.choice import choose
 from harness.compiler.kernels.isa import Isa
@@ -54,10 +53,7 @@ class Kernels:
             function = choose(factory, self.items)(self.isa, *args, **options)
             # Under one symbol of its own each: the builder finds names that are free.
             function = function.without_attr("global_symbol")
-            target = Target.current(allow_none=True)
-            if target is not None:
-                function = function.with_attr("target", target)
-            self._made[key] = self.builder.add_func(function, factory.__name__)
+            self._made[key] = self.builder.add_func(ir.for_processor(function), factory.__name__)
         return self._made[key]
 
 

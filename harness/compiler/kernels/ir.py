@@ -31,17 +31,22 @@ STACK_BYTES = 1016
 def function(name: str, emit: Callable[[], None]) -> PrimFunc:
     """The PrimFunc whose parameters and statements `emit` declares.
 
-    It is marked as scheduled and opaque, so that Relax's passes leave it as it is, and as written
-    for the target that is current, if one is.
+    It is marked as scheduled and opaque, so that Relax's passes leave it as it is, and with the
+    processor that it is for.
     """
-    target = Target.current(allow_none=True)
     with IRBuilder() as builder, T.prim_func(private=True):
         T.func_name(name)
         T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": 8})
-        if target is not None:
-            T.func_attr({"target": target})
         emit()
-    return builder.get()
+    return for_processor(builder.get())
+
+
+def for_processor(function: PrimFunc) -> PrimFunc:
+    """A function that bears the current target, if a processor's: it is what it is built for."""
+    target = Target.current(allow_none=True)
+    if target is None or target.kind.name != "llvm":
+        return function
+    return function.with_attr("target", target)
 
 
 def token_count(tokens: int | None) -> Expr:

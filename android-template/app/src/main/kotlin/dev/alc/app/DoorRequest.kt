@@ -19,7 +19,7 @@ internal class DoorRequest(
     val run: String,
     val verb: String,
     val model: String? = null,
-    val threads: Int = 2,
+    val threads: Int? = null,
     val context: Int? = null,
     @SerialName("cpu_variant") val cpuVariant: String? = null,
     val texts: List<String> = emptyList(),

@@ -19,7 +19,7 @@ class DoorRequestTest {
     fun `what is left out takes its default`() {
         val request = read("""{"schema":"harness.request/1","protocol":1,"run":"0123abcd","verb":"generate",
             "steps":[{"id":"a","prompt":"b"}]}""")
-        assertEquals(2, request.threads)
+        assertEquals(null, request.threads)
         val step = request.steps.single()
         assertEquals(64, step.maxTokens)
         assertEquals(0f, step.temperature)

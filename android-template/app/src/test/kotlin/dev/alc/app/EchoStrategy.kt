@@ -49,7 +49,7 @@ internal class EchoStrategy(
     private inner class Model(options: LoadOptions) : LoadedModel {
         override val info = ModelInfo(
             name = "echo", architecture = "test", quantization = "none", packageId = "0af1",
-            runtime = "test 1", backend = options.cpuVariant?.let { "test/$it" } ?: "test", abi = "x86_64", threads = options.threads,
+            runtime = "test 1", backend = options.cpuVariant?.let { "test/$it" } ?: "test", abi = "x86_64", threads = options.threads ?: 1,
             vocabSize = 257, contextWindow = options.contextTokens ?: 128, prefillChunk = 4,
             eosTokenIds = setOf(256), kv = KvShape(1, 1, 1, 2, 4), weightsBytes = 5,
         )

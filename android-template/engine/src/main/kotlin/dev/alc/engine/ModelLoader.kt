@@ -28,7 +28,8 @@ public interface ModelLoader {
 /**
  * How to open a model.
  *
- * @property threads threads for one forward pass.
+ * @property threads threads for one forward pass; null takes as many as the processor has big
+ *   cores, 4 at most.
  * @property contextTokens tokens that the cache pool holds, all sessions together; null takes
  *   the model's context window. More than the window is allowed: it gives room for more sessions.
  * @property maxSessions sessions that may be open at the same time.
@@ -41,7 +42,7 @@ public interface ModelLoader {
  *   cannot run, is refused.
  */
 public data class LoadOptions(
-    public val threads: Int = 2,
+    public val threads: Int? = null,
     public val contextTokens: Int? = null,
     public val maxSessions: Int = 4,
     public val verifyHashes: Boolean = false,
@@ -49,7 +50,7 @@ public data class LoadOptions(
     public val cpuVariant: String? = null,
 ) {
     init {
-        require(threads in 1..64) { "threads must be 1 to 64, not $threads" }
+        require(threads == null || threads in 1..64) { "threads must be 1 to 64, not $threads" }
         require(contextTokens == null || contextTokens > 0) { "contextTokens must be positive" }
         require(maxSessions in 1..64) { "maxSessions must be 1 to 64, not $maxSessions" }
         require(maxMemoryBytes > 0) { "maxMemoryBytes must be positive, not $maxMemoryBytes" }

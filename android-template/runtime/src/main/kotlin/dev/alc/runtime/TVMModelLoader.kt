@@ -88,8 +88,9 @@ public class TVMModelLoader(
             template: ChatTemplate?,
         ): LoadedModel {
             Weights.check(index, checkLibrary(machine))
-            val threads = native("cannot start ${options.threads} threads") {
-                NativeBindings.configureThreads(options.threads)
+            val wanted = options.threads ?: Cores().big().coerceAtMost(MOST_BY_ITSELF)
+            val threads = native("cannot start $wanted threads") {
+                NativeBindings.configureThreads(wanted)
             }
             val parameters = mapWeights(index)
             try {
@@ -299,6 +300,9 @@ public class TVMModelLoader(
         const val TOKENIZER = "tokenizer.alc"
         const val TEMPLATE = "chat_template.alc.json"
         const val MOST = 1 shl 24
+
+        /** Decoding waits for memory, which four cores keep busy. */
+        const val MOST_BY_ITSELF = 4
         const val BYTES_PER_MIB = 1L shl 20
         val KV_BYTES = mapOf("float16" to 2, "float32" to 4)
 

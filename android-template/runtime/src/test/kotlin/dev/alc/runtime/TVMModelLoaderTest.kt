@@ -47,6 +47,7 @@ class TVMModelLoaderTest {
             assertEquals("tvm ${runtime.version}", it.info.runtime)
             assertEquals(runtime.abi, it.info.abi)
             assertEquals("cpu/${variants().first { one -> runs(one) }.name}", it.info.backend)
+            assertEquals(Cores().big().coerceAtMost(4), it.info.threads)
             assertTrue(it.info.weightsBytes > 0)
             val tokens = it.cache.capacityTokens
             assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * tokens)
