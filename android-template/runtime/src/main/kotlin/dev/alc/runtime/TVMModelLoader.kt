@@ -55,9 +55,8 @@ public class TVMModelLoader(
             checkSizes()
             checkMemory()
             checkFiles()
-            val index = Weights.readIndex(files)
             // The disk works while the processor does; what is small and needed first goes first.
-            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library), index)
+            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library))
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
             checkTokenizer(tokenizer)
@@ -69,7 +68,7 @@ public class TVMModelLoader(
             report(LoadStage.TOKENIZER, 1, 1)
             val machine = ModelMachine(runtime, ModelLibraries.open(runtime, copyLibrary().path))
             try {
-                return start(machine, index, tokenizer, template)
+                return start(machine, tokenizer, template)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -78,10 +77,10 @@ public class TVMModelLoader(
 
         private fun start(
             machine: ModelMachine,
-            index: Weights.Index,
             tokenizer: Tokenizer,
             template: ChatTemplate?,
         ): LoadedModel {
+            val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
             val threads = native("cannot start ${options.threads} threads") {
                 NativeBindings.configureThreads(options.threads)
