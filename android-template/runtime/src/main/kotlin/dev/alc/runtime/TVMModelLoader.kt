@@ -56,9 +56,8 @@ public class TVMModelLoader(
             checkSizes()
             checkMemory()
             checkFiles()
-            val index = Weights.readIndex(files)
             // The disk works while the processor does; what is small and needed first goes first.
-            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library), index)
+            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library))
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
             checkTokenizer(tokenizer)
@@ -74,7 +73,7 @@ public class TVMModelLoader(
                 variant.suffix,
             )
             try {
-                return start(machine, index, tokenizer, template)
+                return start(machine, tokenizer, template)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -83,10 +82,10 @@ public class TVMModelLoader(
 
         private fun start(
             machine: ModelMachine,
-            index: Weights.Index,
             tokenizer: Tokenizer,
             template: ChatTemplate?,
         ): LoadedModel {
+            val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
             val wanted = options.threads ?: Cores().big().coerceAtMost(MOST_BY_ITSELF)
             val threads = native("cannot start $wanted threads") {

@@ -10,6 +10,7 @@ import kotlinx.serialization.json.JsonPrimitive
  */
 internal object Weights {
     private const val INDEX = "tensor-cache.json"
+    private const val SHARD = ".bin"
 
     /** The shards of a package in the order of their index, with what lies in them. */
     class Index(val shards: List<Shard>, val order: List<String>)
@@ -48,11 +49,13 @@ internal object Weights {
     }
 
     /**
-     * Has the kernel begin to read [names] and then the shards, in this order. A hint and no more:
-     * what cannot be read is refused where it is needed.
+     * Has the kernel begin to read the index, [names] and the shards, in this order. A hint and no
+     * more: what cannot be read is refused where it is needed.
      */
-    fun readAhead(files: ModelFiles, names: List<String>, index: Index) {
-        for (name in names + index.shards.map { it.dataPath }) {
+    fun readAhead(files: ModelFiles, names: List<String>) {
+        // Before the index is parsed, so by their names, of which shorter ones have lower numbers.
+        val shards = files.all.map { it.name }.filter { it.endsWith(SHARD) }.sortedBy { it.length }
+        for (name in listOf(INDEX) + names + shards) {
             if (name !in files) continue
             val entry = files[name]
             try {
