@@ -73,7 +73,7 @@ class KotlinCases:
         return _text(self._ask("stream", *map(str, ids)))
 
     def encode_nanos(self, text: str) -> int:
-        """Nanoseconds of the second encoding of `text`."""
+        """Nanoseconds of processor time that the second encoding of `text` takes."""
         return int(self._ask("time", _hex(text)))
 
     def render(self, messages: Sequence[dict[str, str]], *, prompt: bool) -> tuple[str, list[str]]:

@@ -339,7 +339,8 @@ class TVMModelLoaderTest {
         }
         assertEquals(handles, TestFiles.heldHandles())
         assertEquals(open, TestFiles.openFiles())
-        assertEquals(threads, Thread.activeCount())
+        // Another test's thread may have ended meanwhile.
+        assertTrue("threads are left", Thread.activeCount() <= threads)
         load(path).close()
     }
 
