@@ -53,7 +53,7 @@ def theirs(ggml: Path, source: str, function: str) -> str:
             [
                 *(sys.executable, "-m", "ziglang", compiler, "-target", "aarch64-linux-gnu"),
                 *("-mcpu=generic+v8_2a+dotprod", "-O3", "-g0", "-DNDEBUG", "-D_GNU_SOURCE", "-w"),
-                *(*includes, "-S", ggml / "src/ggml-cpu/arch/arm" / source, "-o", path),
+                *(*includes, "-S", str(ggml / "src/ggml-cpu/arch/arm" / source), "-o", str(path)),
             ],
             check=True,
         )

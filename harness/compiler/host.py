@@ -89,7 +89,14 @@ def cpu_features() -> frozenset[str]:
     return frozenset()
 
 
-def _run(task: str, package: Path, folder: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def prepare(
+    package: Path, folder: Path, threads: int, cpu_variant: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What `session.Session` takes, and the environment of the process that makes one.
+
+    Puts a link into `folder`, which is to stay while that process runs. Raises `UsageError` if the
+    package does not run on this machine.
+    """
     if platform.machine() != "x86_64":
         raise UsageError(
             f"a package does not run on this {platform.machine()} host",
@@ -104,22 +111,26 @@ def _run(task: str, package: Path, folder: Path, settings: Mapping[str, Any]) ->
             remedy="harness compile MODEL --abi x86_64",
         )
     target = found.facts["stamp"]["targets"][Abi.X86_64]
-    variant = variants.choose(found.facts["name"], target, cpu_features(), settings["cpu_variant"])
+    variant = variants.choose(found.facts["name"], target, cpu_features(), cpu_variant)
     (folder / RUNTIME_SONAME).symlink_to(_runtime())
     path = os.environ.get("LD_LIBRARY_PATH")
     # By itself TVM counts half of the cores, whatever it is told later.
     env = {
         "LD_LIBRARY_PATH": f"{folder}:{path}" if path else str(folder),
-        "TVM_NUM_THREADS": str(settings["threads"]),
+        "TVM_NUM_THREADS": str(threads),
     }
     settings = {
-        **settings,
         "package": str(package),
-        "folder": str(folder),
+        "threads": threads,
         "suffix": variant.suffix,
         "backend": f"{target['backend']}/{variant.name}",
     }
-    return run_job(task, settings, folder, env=env)
+    return settings, env
+
+
+def _run(task: str, package: Path, folder: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    prepared, env = prepare(package, folder, settings["threads"], settings["cpu_variant"])
+    return run_job(task, {**settings, **prepared, "folder": str(folder)}, folder, env=env)
 
 
 def _runtime() -> Path:

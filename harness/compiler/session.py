@@ -118,8 +118,8 @@ class Session:
         tvm.get_global_func("runtime.config_threadpool")(1, settings["threads"])
         self._device = _device(found)
         library = tvm.runtime.load_module(str(found.file(f"lib/{Abi.X86_64}/libmodel.so")))
-        self._vm = relax.VirtualMachine(library, self._device)
-        self.metadata = json.loads(str(self._vm["_metadata"]()))
+        self.vm = relax.VirtualMachine(library, self._device)
+        self.metadata = json.loads(str(self.vm["_metadata"]()))
         self._params = self._load(found.path)
         self._chunk = int(self.facts["prefill_chunk"])
         page, context = self.facts["kv_cache"]["page_size"], self.facts["context_window"]
@@ -128,13 +128,18 @@ class Session:
         self._kv = self._function("create_tir_paged_kv_cache")(*shapes)
         self._global = {
             name: tvm.get_global_func(f"vm.builtin.kv_state_{name}")
-            for name in ("add_sequence", "begin_forward", "end_forward")
+            for name in ("add_sequence", "remove_sequence", "begin_forward", "end_forward")
         }
         self._reshape = tvm.get_global_func("vm.builtin.reshape")
         self._global["add_sequence"](self._kv, 0)
 
+    def reset(self) -> None:
+        """Forget all tokens."""
+        self._global["remove_sequence"](self._kv, 0)
+        self._global["add_sequence"](self._kv, 0)
+
     def _function(self, name: str) -> Any:
-        return self._vm[name + self._suffix]
+        return self.vm[name + self._suffix]
 
     def _load(self, path: Path) -> list[Any]:
         document = json.loads((path / "tensor-cache.json").read_text(encoding="utf-8"))

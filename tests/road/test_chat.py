@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.phone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.phone, pytest.mark.timeout(1800)]
 
 WORDS = ("chat", "smollm2-135m-instruct", "--abi", "x86_64")
 QUESTION, ANSWER = "How many days are in a week?", "A week is approximately 7 days."
