@@ -169,7 +169,7 @@ def planned_buffers(config: DecoderConfig, fmt: WeightFormat, prefill_chunk: int
         found.update(planned)
         return "{}"
 
-    isa = Isa.of(Abi.ARM64)
+    isa = Isa.of(Abi.ARM64)[0]
     with tvm.target.Target(isa.target()):
         pipeline(metadata)(Graph(config, formats, "float16", isa).module(prefill_chunk))
     return found
