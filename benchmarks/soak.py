@@ -28,6 +28,7 @@ from harness.device.call import PROTOCOL
 from harness.device.soak import Soak
 from harness.pipeline import Plan, Road
 from harness.recipes import Recipe
+from harness.types import Abi
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "goldens" / "llama-a"
 TEMPLATE = (
@@ -38,6 +39,8 @@ TEMPLATE = (
 CONTEXT = 3 * 512
 # Steeper slopes, in KiB a generation, are growth and not noise.
 PSS_KB, JAVA_KB = 4.0, 0.5
+# An emulator keeps what it has translated, and goes on to translate after the app has settled.
+EMULATED_PSS_KB = 32.0
 
 
 def tiny_checkpoint(folder: Path) -> Path:
@@ -88,19 +91,19 @@ def on_phone(recipe: Recipe, settings: Config, generations: int, seed: int) -> S
         return app.soak(generations, seed=seed)
 
 
-def show(where: str, soak: Soak, seconds: float) -> list[str]:
+def show(where: str, soak: Soak, seconds: float, pss_kb: float = PSS_KB) -> list[str]:
     """Print a row of the table; what is wrong with the soak."""
     last = soak.samples[-1]
     cells = [where, soak.generations, soak.tokens, soak.differing]
     cells += [f"{soak.slope('pss_kb'):+.2f}", f"{soak.slope('java_kb'):+.3f}"]
     cells += [last["handles"], last["threads"], last["files"], f"{seconds:.0f}"]
     print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
-    return [f"{where}: {fault}" for fault in soak.faults(pss_kb=PSS_KB, java_kb=JAVA_KB)]
+    return [f"{where}: {fault}" for fault in soak.faults(pss_kb=pss_kb, java_kb=JAVA_KB)]
 
 
 @click.command()
 @click.option("--jvm", default=1000, show_default=True, help="Generations on the JVM.")
-@click.option("--phone", default=100, show_default=True, help="Generations on the phone.")
+@click.option("--phone", default=200, show_default=True, help="Generations on the phone.")
 @click.option("--abi", default="arm64-v8a", show_default=True, help="The phone's.")
 @click.option("--seed", default=0, show_default=True)
 def main(jvm: int, phone: int, abi: str, seed: int) -> None:
@@ -123,7 +126,8 @@ def main(jvm: int, phone: int, abi: str, seed: int) -> None:
     begun = time.monotonic()
     if phone:
         soak = on_phone(recipe, settings, phone, seed)
-        faults += show(f"{abi} virtual phone", soak, time.monotonic() - begun)
+        limit = EMULATED_PSS_KB if Abi(abi) is Abi.ARM64 else PSS_KB
+        faults += show(f"{abi} virtual phone", soak, time.monotonic() - begun, limit)
         counts[abi] = soak.counts
     for where, kinds in counts.items():
         print(f"\n{where}: {', '.join(f'{name} {count}' for name, count in kinds.items())}")
