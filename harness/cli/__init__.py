@@ -77,9 +77,9 @@ def main() -> NoReturn:
 
 def _run(argv: list[str]) -> int:
     try:
-        harness.main(args=argv, prog_name="harness", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
+        # Commands return nothing; a number is what one gave to `Context.exit`.
+        code = harness.main(args=argv, prog_name="harness", standalone_mode=False)
+        return code if isinstance(code, int) else ExitCode.OK
     except click.ClickException as problem:
         problem.show()
         return ExitCode.USAGE
@@ -102,7 +102,6 @@ def _run(argv: list[str]) -> int:
             )
         )
         return ExitCode.BUG
-    return ExitCode.OK
 
 
 def _terminate(number: int, frame: object) -> None:
