@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,16 @@ _FROM_C = {
 }
 
 
-def export(executable: Any, abi: Abi, path: Path) -> None:
-    """Write a `tvm.relax` executable as the library `path` and check what came out.
+def export(executable: Any, abi: Abi, path: Path, objects: Sequence[Path] = ()) -> None:
+    """Write a `tvm.relax` executable as the library `path`, with the code of `objects` behind its
+    own, and check what came out.
 
     Raises `StageFailed` if the linker fails or the library is not as a device needs it.
     """
     with tempfile.TemporaryDirectory(prefix="harness-link-") as folder:
 
-        def link(output: str, objects: list[str], **_: Any) -> None:
-            _link(Path(output), [Path(name) for name in objects], abi, Path(folder))
+        def link(output: str, own: list[str], **_: Any) -> None:
+            _link(Path(output), [*map(Path, own), *objects], abi, Path(folder))
 
         executable.export_library(str(path), fcompile=link, workspace_dir=folder)
     path.chmod(0o644)

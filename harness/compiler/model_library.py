@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +88,19 @@ def compile_library(
 
     with targets[0]:
         module = pipeline(metadata, level)(module)
-    library.export(_build(module, targets), abi, path)
+    with tempfile.TemporaryDirectory(prefix="harness-objects-") as folder:
+        executable, objects = _build(module, targets, Path(folder))
+        library.export(executable, abi, path, objects)
     return memory_usage
 
 
-def _build(module: IRModule, targets: Sequence[Target]) -> Any:
+def _build(module: IRModule, targets: Sequence[Target], folder: Path) -> tuple[Any, list[Path]]:
     """`relax.build` for kernels of several targets; those that name none are for the first.
 
-    The first target's code is linked first, as the others are its imports. Helpers of which every
-    object brings a copy, such as the conversions of single float16 values, are taken from there, so
-    it must run on every processor.
+    Returns the executable, with the first target's code in it, and an object file in `folder` for
+    each other target. LLVM works on all of them at once. The first target's code must be linked
+    first: helpers of which every object brings a copy, such as the conversions of single float16
+    values, are taken from there, so it must run on every processor.
     """
     builder = relax.ExecBuilder()
     rest = vm_build._vmcodegen(builder, module)
@@ -104,10 +109,19 @@ def _build(module: IRModule, targets: Sequence[Target]) -> Any:
         if isinstance(function, tirx.PrimFunc):
             own = function.attrs.get("target", targets[0])
             kernels[str(own)][name] = function.without_attr("target")
-    first, *others = (
-        tirx.build(IRModule(functions, attrs=module.attrs), target)
-        for functions, target in zip(kernels.values(), targets, strict=True)
+
+    def build(target: Target) -> Any:
+        return tirx.build(IRModule(kernels[str(target)], attrs=module.attrs), target)
+
+    def write(index: int) -> Path:
+        path = folder / f"{index}.o"
+        build(targets[index]).write_to_file(str(path))
+        return path
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(build, targets[0])
+        others = list(pool.map(write, range(1, len(targets))))
+    executable = relax.VMExecutable(
+        vm_build._ffi_api.VMLink(builder, targets[0], first.result(), [], {})
     )
-    for other in others:
-        first.import_module(other)
-    return relax.VMExecutable(vm_build._ffi_api.VMLink(builder, targets[0], first, [], {}))
+    return executable, others

@@ -18,9 +18,11 @@ from harness.stages.build import build
 from harness.tools import jdk, maven
 from harness.types import Abi, Libc, Target
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="packages run on an x86_64 host"
-)
+pytestmark = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="packages run on an x86_64 host"),
+    # On a new machine Maven fetches all its plugins first.
+    pytest.mark.timeout(1200),
+]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEMPLATE = resources.path("android-template")
