@@ -49,6 +49,9 @@ public final class EngineOverhead {
     private static final ThreadMXBean THREADS = (ThreadMXBean) ManagementFactory.getThreadMXBean();
     private static final String PROMPT = "Tell me a long story about a lighthouse and the people who live near it.";
 
+    // Compilers of Java work on in the background meanwhile.
+    private static final int WARM_ROUNDS = 8;
+
     // About six native calls are made for a token; bytes are counted over the second half of them.
     private static final int CALLS = 6;
 
@@ -56,16 +59,18 @@ public final class EngineOverhead {
     private final File scratch;
     private final int tokens;
     private final SamplingOptions greedy;
+    private final SamplingOptions json;
     private final SamplingOptions drawn;
 
     private EngineOverhead(ALCEngine engine, ModelInfo model, File scratch, int tokens) {
         this.engine = engine;
         this.scratch = scratch;
         this.tokens = tokens;
-        // Answers go on to their last token.
+        // Answers that a bias or a penalty changes go on to their last token; a story does by itself.
         Map<Integer, Float> endless = new HashMap<>();
         for (int id : model.getEosTokenIds()) endless.put(id, Float.NEGATIVE_INFINITY);
-        greedy = new SamplingOptions(0f, 1f, 0, 0f, 1f, 1f, 0f, 0f, endless, 0);
+        greedy = new SamplingOptions(0f, 1f, 0, 0f, 1f, 1f, 0f, 0f, Map.of(), 0);
+        json = new SamplingOptions(0f, 1f, 0, 0f, 1f, 1f, 0f, 0f, endless, 0);
         drawn = new SamplingOptions(0.7f, 0.95f, 40, 0f, 1f, 1.1f, 0.1f, 0.1f, endless, 1);
     }
 
@@ -77,7 +82,7 @@ public final class EngineOverhead {
         var options = new LoadOptions(Integer.parseInt(arguments[5]), null, 4, false, Long.MAX_VALUE, null);
         ModelInfo model = blocking((scope, then) -> engine.load(arguments[1], options, then));
         var self = new EngineOverhead(engine, model, scratch, Integer.parseInt(arguments[4]));
-        for (int round = -2; round < rounds; round++) self.round(round);
+        for (int round = -WARM_ROUNDS; round < rounds; round++) self.round(round);
         self.bytes();
         blocking((scope, then) -> engine.close(then));
     }
@@ -186,7 +191,11 @@ public final class EngineOverhead {
                 new Prompt.Turn(List.of(new ChatMessage("user", PROMPT))),
                 null,
                 tokens,
-                variant.equals("drawn") ? drawn : greedy,
+                switch (variant) {
+                    case "drawn" -> drawn;
+                    case "json" -> json;
+                    default -> greedy;
+                },
                 new StreamingPolicy.Slow(),
                 List.of(),
                 variant.equals("json") ? ResponseFormat.JSON : ResponseFormat.TEXT,

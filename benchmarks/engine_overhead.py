@@ -32,7 +32,7 @@ LABELS = {
 
 
 @click.command()
-@click.option("--rounds", default=10, show_default=True, type=click.IntRange(min=1))
+@click.option("--rounds", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(min=16))
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
 def main(rounds: int, tokens: int, threads: int) -> None:

@@ -22,6 +22,24 @@ class TopPSamplerTest {
     }
 
     @Test
+    fun `the largest of a whole vocabulary is found wherever it is`() {
+        val vocabSize = 3 * 1024 + 5
+        val sampler = TopPSampler(SamplingOptions(), vocabSize)
+        val random = Random(8)
+        val some = FloatArray(vocabSize) { random.nextFloat() - 2f }
+        for (place in listOf(0, 1, 1023, 1024, 2047, 3071, 3072, vocabSize - 1)) {
+            val logits = some.copyOf()
+            for (id in place until vocabSize step 512) logits[id] = -0.5f
+            assertEquals(place, sampler.sample(buffer(*logits)))
+            logits[place] = Float.NaN
+            val failure = assertThrows(LogitsException::class.java) { sampler.sample(buffer(*logits)) }
+            assertEquals("the logit of token $place is NaN", failure.message)
+        }
+        // Zeros of both signs are equal.
+        assertEquals(5, sampler.sample(buffer(*some.copyOf().also { it[5] = -0f; it[2000] = 0f; it[9] = 0f })))
+    }
+
+    @Test
     fun `draws follow the distribution`() {
         val random = Random(3)
         val logits = FloatArray(40) { (random.nextFloat() - 0.5f) * 6 }
