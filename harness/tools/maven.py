@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import console, files, process
 from harness.errors import MissingTool, StageFailed
@@ -131,33 +132,46 @@ def resolve(project: Path, names: Iterable[str], *, stage: str = "package") -> t
     text = poms.resolver(libraries)
     folder = cache_folder() / "maven" / hashlib.sha256(text.encode()).hexdigest()[:16]
     answer = folder / "classpath"
-    kept = _entries(answer)
-    if kept and all(path.is_file() for path in kept):
+    if kept := _entries(answer):
         return kept
     maven = find()
-    files.write_text(folder / "pom.xml", text)
-    fresh = folder / "classpath.new"
-    with console.step(stage, f"fetching {', '.join(map(str, libraries))}") as step:
-        goal = "org.apache.maven.plugins:maven-dependency-plugin:"
-        goal += f"{catalog.versions['mavenDependency']}:build-classpath"
-        options = [f"-Dmdep.outputFile={fresh}", "-Dmdep.regenerateFile=true"]
-        _run(maven, folder, [goal, *options], step, what="fetching with Maven")
-    fresh.replace(answer)
+    with _lock(folder / "lock"):
+        if kept := _entries(answer):
+            return kept
+        files.write_text(folder / "pom.xml", text)
+        fresh = folder / "classpath.new"
+        with console.step(stage, f"fetching {', '.join(map(str, libraries))}") as step:
+            goal = "org.apache.maven.plugins:maven-dependency-plugin:"
+            goal += f"{catalog.versions['mavenDependency']}:build-classpath"
+            options = [f"-Dmdep.outputFile={fresh}", "-Dmdep.regenerateFile=true"]
+            _run(maven, folder, [goal, *options], step, what="fetching with Maven")
+        fresh.replace(answer)
     return _entries(answer)
 
 
 def _entries(path: Path) -> tuple[Path, ...]:
+    """A class path that was written before; nothing if there is none, or a part of it is gone."""
     if not path.is_file():
         return ()
     text = path.read_text(encoding="utf-8").strip()
-    return tuple(Path(entry) for entry in text.split(os.pathsep) if entry)
+    found = tuple(Path(entry) for entry in text.split(os.pathsep) if entry)
+    return found if all(entry.is_file() for entry in found) else ()
+
+
+def _lock(path: Path) -> Any:
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def _run(maven: Maven, folder: Path, words: list[str], step: console.Step, *, what: str) -> None:
     """Run Maven without the network if that is enough, else with it."""
     first = _attempt(maven, folder, ["--offline", *words], step)
     if first.code != 0 and _OFFLINE.search(first.stdout):
-        first = _attempt(maven, folder, words, step)
+        # Maven's folder of what was downloaded is not made for two that write at once.
+        with _lock(cache_folder() / "maven" / "download.lock"):
+            first = _attempt(maven, folder, words, step)
     if first.code == 0:
         return
     if _NETWORK.search(first.stdout):

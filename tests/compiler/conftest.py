@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -417,10 +417,13 @@ def recipe_for(path: Path, **changes: Any) -> recipes.Recipe:
 
 
 @pytest.fixture(scope="session")
-def workspace() -> Iterator[Path]:
-    """A workspace for packages, gone after the tests: real ones are large."""
-    with tempfile.TemporaryDirectory(prefix="harness-tests-") as folder:
-        yield Path(folder)
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace for packages, one for all workers: what one has compiled, all have."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "workspace"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
