@@ -74,7 +74,7 @@ def test_ctrl_c_in_a_pipe_stops_the_answer_and_twice_leaves(
     workspace: Any, x86: dict[str, Any]
 ) -> None:
     with chatting(workspace) as process:
-        # How far an answer comes before it is stopped is chance, which must not decide the next one.
+        # How far an answer comes before it is stopped is chance; the next must not depend on it.
         process.stdin.write(f"{LONG}\n/reset\n{QUESTION}\n")
         process.stdin.flush()
         wait_for_text(process)
