@@ -72,6 +72,23 @@ def generate(
         return _run("host_generate", package, Path(folder), settings)
 
 
+def times(
+    package: Path, prompt: int, count: int, *, threads: int, cpu_variant: str | None = None
+) -> Mapping[str, Any]:
+    """How long a warm model takes for a prompt of `prompt` tokens and for `count` tokens after it.
+
+    The result has "prefill_ns" and "decode_ns" (one for each token). No end token ends it.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
+        settings = {
+            "prompt": prompt,
+            "count": count,
+            "threads": threads,
+            "cpu_variant": cpu_variant,
+        }
+        return _run("host_times", package, Path(folder), settings)
+
+
 def memory_used(package: Path, *, threads: int = 2) -> int:
     """Bytes that the engine adds to its process with a conversation that fills the context."""
     with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
