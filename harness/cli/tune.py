@@ -17,7 +17,7 @@ from harness.cli import options
 @click.option(
     "--rounds",
     type=click.IntRange(min=5),
-    default=5,
+    default=7,
     show_default=True,
     help="How often each candidate runs.",
 )

@@ -2,8 +2,8 @@
 
 Not every combination is tried. First all variants of the library with all numbers of threads, in
 the library as it is compiled by itself; the best of them goes on. Then the tiles, with that variant
-and those threads, and once more the defaults beside them: what is chosen in the end has beaten the
-defaults twice.
+and those threads, and once more the defaults beside them: threads or a variant that are chosen in
+the end have beaten the defaults twice.
 
 A round runs each candidate once, in a process of its own, and begins with another candidate than
 the round before, so that heat and other work fall on all of them.
@@ -31,7 +31,8 @@ Bench = Callable[[Sequence[int | None]], AbstractContextManager[Runner]]
 class Outcome:
     """What was tried in the first rounds and in those of the tiles, and which came out of it.
 
-    There are no first rounds where threads and variant are given. `default` and `chosen` are of the last rounds; they are the same where nothing is better.
+    There are no first rounds where threads and variant are given. `default` and `chosen` are of
+    the last rounds; they are the same where nothing is better.
     """
 
     first: tuple[Tried, ...]
