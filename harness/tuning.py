@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness import console, recipes, tuned
+from harness import console, recipes, stats, tuned
 from harness.compiler.options import TILES, CompileOptions
 from harness.config import Config
 from harness.errors import DeviceError, HarnessError, UsageError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # A server has more cores than a model of a phone's size can use.
 _MOST_COUNTED = 8
 _MOST_BY_ITSELF = 4
+# A quiet phone's times of one candidate are within a few percent.
+_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def tune(plan: Plan, config: Config, rounds: int) -> Tuning:
             rounds=rounds,
         )
         bench.warn()
+        _warn_of_noise(outcome)
         kept = _kept(plan, place, outcome, rounds)
         path = tuned.path_in(recipes.home(plan.recipe, config.workspace), place.soc)
         tuned.save(path, kept)
@@ -126,6 +129,18 @@ def tiles(options: CompileOptions) -> list[int]:
     weights = quantization.find(options.quantization).weights
     own = options.tile or (4 if weights is None or weights.quantized else 8)
     return [tile for tile in TILES if tile != own]
+
+
+def _warn_of_noise(outcome: Outcome) -> None:
+    from harness.stages.tune.choosing import spread
+
+    times = outcome.default.both_ms()
+    noise = spread(times) / stats.median(times)
+    if noise > _NOISE:
+        console.warn(
+            f"the times of one candidate are {noise:.0%} apart: something else was at work; "
+            "more --rounds, or a quieter hour, may find more"
+        )
 
 
 def _kept(plan: Plan, place: Place, outcome: Outcome, rounds: int) -> Tuned:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from harness import cli, config, recipes, tuned, tuning
-from harness.device import call, discover, lock
+from harness.device import call, discover, lock, state
 from harness.device.adb import AdbLink
 from harness.device.app import App
-from harness.errors import MissingTool
+from harness.errors import DeviceError, MissingTool
 from harness.pipeline import Plan, Road
 from harness.stages.tune import runners
 from harness.tools import adb
@@ -113,12 +113,14 @@ def test_a_virtual_phone_is_tuned_with_a_warning(
     assert found.soc == "host" and found.default.decode_ms > 0 < found.default.prefill_ms
     title, *table = done.out.splitlines()
     assert title.endswith(f" · q4f16_gguf · host · {found.device}")
-    rows = [line.split() for line in table if VARIANT in line]
-    assert {row[0] for row in rows} >= {"1"} and {row[2] for row in rows} == {"own", "2"}
+    rows = [words for line in table if (words := line.split())[1:2] == [VARIANT]]
+    assert "1" in {row[0] for row in rows} and {row[2] for row in rows} == {"own", "2"}
     assert bench.left() == [bench.path]
+    bench.phone.inject(faults.Thermal(3))
     again = harness("tune", "--cpu-variant", VARIANT, "--threads", 1, "--rounds", 5, "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out)["virtual"] is True
+    assert "was hot: let it cool" in again.err and "was hot" not in done.err
     for work in ("model library", "installing", "sent to"):
         assert work not in again.err
 
@@ -131,6 +133,20 @@ def test_the_default_is_what_the_engine_takes_by_itself(
     reply = App(bench.link, model=Road(bench.plan, settings).deploy.stamp).load()
     began = [record for record in reply.records if record["t"] == "begin"][-1]
     assert (began["threads"], began["backend"]) == (place.threads, f"cpu/{place.variants[0]}")
+
+
+def test_a_phone_that_restarted_or_holds_its_clock_down_is_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuner = tuning._PhoneBench(bench.plan, config.load(bench.folder))
+    now = state.read(bench.link)
+    held = state.Cluster("0-3", "schedutil", 900_000, 900_000, 2_400_000)
+    tuner._states = [now, replace(now, clusters=(held,))]
+    tuner.warn()
+    assert "holds the clock down on CPUs 0-3" in capsys.readouterr().err
+    tuner._states = [now, replace(now, boot_id="another")]
+    with pytest.raises(DeviceError, match="restarted while it was tuned"):
+        tuner.warn()
 
 
 def test_a_choice_is_what_the_app_runs_and_the_line_says_so(

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import tuning
+from harness.compiler.options import CompileOptions
 from harness.errors import DeviceError
 from harness.stages.tune import Outcome, table, tune
 from harness.stages.tune.choosing import Sample, Tried, best, better, spread
@@ -226,22 +228,26 @@ def test_timings_that_are_none_are_one_clear_error(broken: dict[str, Any]) -> No
     assert caught.value.cause == "they lack 'ns'"
 
 
+@pytest.mark.parametrize(("noise", "told"), [(0.02, False), (3, True)])
+def test_noise_that_hides_all_but_large_gains_is_told(
+    noise: float, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = random.Random(4)
+    place = Place(lambda choice, at: Sample(5 * (1 + noise * dice.random()), 0.1))
+    tuning._warn_of_noise(place.tune())
+    assert ("something else was at work" in capsys.readouterr().err) is told
+
+
 @given(st.integers(1, 12), st.integers(1, 200))
 def test_threads_go_from_one_to_the_big_cores_and_to_all(big: int, more: int) -> None:
-    from harness.tuning import counts
-
-    found = counts(big, big + more)
+    found = tuning.counts(big, big + more)
     assert found[:-1] == list(range(1, min(big, 8) + 1))
-    assert found[-1] == min(big + more, 64) and counts(big, big)[-1] in (big, 8)
+    assert found[-1] == min(big + more, 64) and tuning.counts(big, big)[-1] in (big, 8)
 
 
 def test_a_tile_that_is_compiled_without_being_asked_is_not_tried_twice() -> None:
-
-    from harness.compiler.options import CompileOptions
-    from harness.tuning import tiles
-
     options = CompileOptions(quantization="q4f16_1", context=512, prefill_chunk=64)
-    assert tiles(options) == [2, 6, 8]
-    assert tiles(replace(options, quantization="q4f16_gguf")) == [2, 6, 8]
-    assert tiles(replace(options, quantization="q0f32")) == [2, 4, 6]
-    assert tiles(replace(options, tile=8)) == [2, 4, 6]
+    assert tuning.tiles(options) == [2, 6, 8]
+    assert tuning.tiles(replace(options, quantization="q4f16_gguf")) == [2, 6, 8]
+    assert tuning.tiles(replace(options, quantization="q0f32")) == [2, 4, 6]
+    assert tuning.tiles(replace(options, tile=8)) == [2, 4, 6]
