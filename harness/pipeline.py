@@ -54,8 +54,9 @@ class Plan:
     prompts: tuple[str, ...]
     max_tokens: int
     threads: int | None
-    """None for as many as the device has big cores, 4 at most."""
+    """None for what the device was tuned to, else as many as it has big cores, 4 at most."""
     cpu_variant: str | None
+    """None for what the device was tuned to, else the best that it can run."""
 
     @classmethod
     def of(

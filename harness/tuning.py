@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # A server has more cores than a model of a phone's size can use.
 _MOST_COUNTED = 8
+# As the runtime's TVMModelLoader has it.
 _MOST_BY_ITSELF = 4
 # A quiet phone's times of one candidate are within a few percent.
 _NOISE = 0.1
@@ -176,6 +177,7 @@ class _HostBench:
         from harness.compiler import host
         from harness.virtual_phone.properties import SOC
 
+        host.check()
         cores = len(os.sched_getaffinity(0))
         variants = _runnable(Abi.X86_64, host.cpu_features(), "this machine")
         threads = min(cores, _MOST_BY_ITSELF)

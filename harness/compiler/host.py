@@ -97,6 +97,16 @@ def memory_used(package: Path, *, threads: int = 2) -> int:
         return int(found["bytes"])
 
 
+def check() -> None:
+    """Raise `UsageError` if no package runs on this machine."""
+    if platform.machine() != "x86_64":
+        raise UsageError(
+            f"a package does not run on this {platform.machine()} host",
+            cause="it is run by its x86_64 library",
+            remedy="harness test MODEL   # to run it on a phone",
+        )
+
+
 def cpu_features() -> frozenset[str]:
     """What this machine's processor can do, as /proc/cpuinfo names it."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -114,12 +124,7 @@ def prepare(
     Puts a link into `folder`, which is to stay while that process runs. Raises `UsageError` if the
     package does not run on this machine.
     """
-    if platform.machine() != "x86_64":
-        raise UsageError(
-            f"a package does not run on this {platform.machine()} host",
-            cause="it is run by its x86_64 library",
-            remedy="harness test MODEL   # to run it on a phone",
-        )
+    check()
     found = read_package(package)
     if Abi.X86_64 not in found.abis:
         raise UsageError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import cli, config, recipes, tuned, tuning
+from harness.compiler.packages.package import read_package
 from harness.device import call, discover, lock, state
 from harness.device.adb import AdbLink
 from harness.device.app import App
@@ -149,6 +150,13 @@ def test_a_phone_that_restarted_or_holds_its_clock_down_is_told(
         tuner.warn()
 
 
+def test_a_phone_whose_processor_has_no_name_is_not_tuned(bench: Bench) -> None:
+    tuner = tuning._PhoneBench(bench.plan, config.load(bench.folder))
+    tuner.road.device = replace(tuner.road.device, soc="")
+    with pytest.raises(DeviceError, match="does not say what processor it has"):
+        assert tuner.place
+
+
 def test_a_choice_is_what_the_app_runs_and_the_line_says_so(
     bench: Bench, harness: Callable[..., Outcome]
 ) -> None:
@@ -159,6 +167,10 @@ def test_a_choice_is_what_the_app_runs_and_the_line_says_so(
     assert done.err.count(f"tuned for host: 1 thread, {VARIANT}, tiles of 2 tokens\n") == 1
     engine = json.loads(done.out)["engine"]
     assert (engine["threads"], engine["backend"]) == (1, f"cpu/{VARIANT}")
+    compiled = harness("compile", "--json")
+    assert "tiles of 2 tokens" in compiled.err, compiled.err
+    package = read_package(Path(json.loads(compiled.out)["path"]))
+    assert package.facts["stamp"]["options"]["tile"] == 2
     flagged = harness("measure", "--max-tokens", 4, "--threads", 2, "--json")
     assert json.loads(flagged.out)["engine"]["threads"] == 2
     tuned.save(bench.path, replace(kept, choice=Choice()))

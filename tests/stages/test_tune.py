@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness import tuning
 from harness.compiler.options import CompileOptions
 from harness.errors import DeviceError
-from harness.stages.tune import Outcome, table, tune
+from harness.stages.tune import Outcome, runners, table, tune
 from harness.stages.tune.choosing import Sample, Tried, best, better, spread
 from harness.stages.tune.runners import read_sample
 from harness.tuned import Choice
@@ -226,6 +226,13 @@ def test_timings_that_are_none_are_one_clear_error(broken: dict[str, Any]) -> No
     with pytest.raises(DeviceError) as caught:
         read_sample(without, "phone")
     assert caught.value.cause == "they lack 'ns'"
+
+
+@given(st.integers(12, 1 << 17), st.integers(1, 400))
+def test_prompt_and_answer_fit_any_context(context: int, prompt: int) -> None:
+    answer, units = runners._sizes(context, prompt)
+    assert answer >= 2 and 1 <= units <= prompt
+    assert answer + units + 1 <= context
 
 
 @pytest.mark.parametrize(("noise", "told"), [(0.02, False), (3, True)])
