@@ -11,7 +11,7 @@ from harness import console
 from harness.cli import options
 
 
-@click.command("tune")
+@click.command("tune", epilog="Threads and variant are not varied where they are given.")
 @options.on_processor
 @click.option("-s", "--serial", help="Tune for this device (default: for this machine).")
 @click.option(

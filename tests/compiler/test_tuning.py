@@ -20,6 +20,7 @@ from harness.tuned import Choice, Times, Tuned
 from harness.types import Abi
 
 runs = pytest.mark.skipif(platform.machine() != "x86_64", reason="packages run on an x86_64 host")
+CHECKOUT = Path(__file__).resolve().parents[2]
 TIMES = Times(1.0, 0.1, 0.5, 0.1)
 
 
@@ -30,6 +31,14 @@ def choice(model: str, soc: str = "host", **changes: Any) -> Tuned:
         *(TIMES, TIMES),
     )
     return replace(kept, **changes)
+
+
+def building_in_checkout(folder: Path) -> Path:
+    """A workspace that builds where the checkout does, so that libraries are compiled once."""
+    (CHECKOUT / ".harness/build").mkdir(parents=True, exist_ok=True)
+    (folder / ".harness").mkdir()
+    (folder / ".harness/build").symlink_to(CHECKOUT / ".harness/build")
+    return folder
 
 
 @dataclass
@@ -62,17 +71,15 @@ def kept_in(workspace: Path, model: Path, soc: str = "host") -> Path:
 
 @runs
 def test_this_machine_is_tuned_and_the_choice_lies_where_it_is_looked_for(
-    harness: Callable[..., Outcome], tiny_gguf: Path, workspace: Path
+    harness: Callable[..., Outcome], tiny_gguf: Path, tmp_path: Path
 ) -> None:
+    workspace = building_in_checkout(tmp_path)
     path = kept_in(workspace, tiny_gguf)
     fixed = ("--threads", 1, "--cpu-variant", "x86-64-v2", "--rounds", 5)
     done = harness("tune", tiny_gguf, "--workspace", workspace, *fixed, "--json")
-    try:
-        assert done.code == 0, done.err
-        document = json.loads(done.out)
-        found = tuned.load(path)
-    finally:
-        path.unlink(missing_ok=True)
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    found = tuned.load(path)
     assert document["schema"] == "harness.tune/1" and document["path"] == str(path)
     assert document["soc"] == found.soc == "host" and not found.virtual
     assert [(one["threads"], one["tile"]) for one in document["tiles"]] == [(1, None), (1, 2)]
@@ -87,17 +94,15 @@ def test_this_machine_is_tuned_and_the_choice_lies_where_it_is_looked_for(
 
 @runs
 def test_a_choice_changes_the_library_for_its_processor_and_for_no_other(
-    harness: Callable[..., Outcome], tiny_gguf: Path, workspace: Path
+    harness: Callable[..., Outcome], tiny_gguf: Path, tmp_path: Path
 ) -> None:
+    workspace = building_in_checkout(tmp_path)
     path = kept_in(workspace, tiny_gguf)
     name = recipes.find(str(tiny_gguf), workspace).name
     words = (tiny_gguf, "--workspace", workspace)
     tuned.save(path, choice(name, choice=Choice(tile=2)))
-    try:
-        for_phone = harness("run", *words, "--abi", "x86_64", "--to", "compile", "--json")
-        for_all = harness("compile", *words, "--abi", "x86_64", "--json")
-    finally:
-        path.unlink()
+    for_phone = harness("run", *words, "--abi", "x86_64", "--to", "compile", "--json")
+    for_all = harness("compile", *words, "--abi", "x86_64", "--json")
     assert for_phone.code == for_all.code == 0, for_phone.err
     assert for_phone.err.count("tuned for host: tiles of 2 tokens") == 1
     assert "tuned for" not in for_all.err

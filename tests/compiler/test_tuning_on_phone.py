@@ -26,12 +26,11 @@ from harness.tools import adb
 from harness.tuned import Choice
 from harness.types import Abi
 from harness.virtual_phone import faults, lifecycle
-from tests.compiler.test_tuning import Outcome, choice
+from tests.compiler.test_tuning import Outcome, building_in_checkout, choice
 
 # The first test builds what the phone gets, unless an earlier run did.
 pytestmark = [pytest.mark.phone, pytest.mark.timeout(1800)]
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 VARIANT = "x86-64-v2"
 
 
@@ -64,10 +63,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("tuning")
-    (CHECKOUT / ".harness/build").mkdir(parents=True, exist_ok=True)
-    (folder / ".harness").mkdir()
-    (folder / ".harness/build").symlink_to(CHECKOUT / ".harness/build")
+    folder = building_in_checkout(tmp_path_factory.mktemp("tuning"))
     patch = pytest.MonkeyPatch()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
