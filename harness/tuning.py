@@ -94,7 +94,7 @@ def tune(plan: Plan, config: Config, rounds: int) -> Tuning:
         )
     bench = _HostBench(plan, config) if plan.serial is None else _PhoneBench(plan, config)
     with _named():
-        place = bench.place
+        place = bench.look()
         default = Choice(
             plan.threads or place.threads,
             plan.cpu_variant or place.variants[0],
@@ -172,8 +172,8 @@ class _HostBench:
         self.plan = plan
         self.road = Road(replace(plan, abis=(Abi.X86_64,)), config)
 
-    @property
-    def place(self) -> Place:
+    def look(self) -> Place:
+        """This machine's processor. Raises `UsageError` if no package runs on it."""
         from harness.compiler import host
         from harness.virtual_phone.properties import SOC
 
@@ -205,8 +205,8 @@ class _PhoneBench:
         self.road = Road(plan, config)
         self._states: list[DeviceState] = []
 
-    @property
-    def place(self) -> Place:
+    def look(self) -> Place:
+        """The device's processor. Raises `DeviceError` if it does not tell enough of it."""
         from harness.device import processor
 
         device = self.road.device
@@ -223,7 +223,7 @@ class _PhoneBench:
                 "virtual phones on this machine"
             )
         return Place(
-            name=str(device),
+            name="virtual phone" if device.virtual else device.model,
             soc=device.soc,
             virtual=device.virtual,
             threads=min(found.big, _MOST_BY_ITSELF),

@@ -106,7 +106,7 @@ def test_a_virtual_phone_is_tuned_with_a_warning(
     assert done.code == 0, done.err
     assert "a virtual phone's times say nothing about phones" in done.err
     found = tuned.load(bench.path)
-    assert found.virtual and found.device == f"virtual phone ({bench.phone.serial})"
+    assert found.virtual and found.device == "virtual phone"
     assert found.soc == "host" and found.default.decode_ms > 0 < found.default.prefill_ms
     title, *table = done.out.splitlines()
     assert title.endswith(f" · q4f16_gguf · host · {found.device}")
@@ -126,7 +126,7 @@ def test_the_default_is_what_the_engine_takes_by_itself(
     bench: Bench, harness: Callable[..., Outcome]
 ) -> None:
     settings = config.load(bench.folder)
-    place = tuning._PhoneBench(bench.plan, settings).place
+    place = tuning._PhoneBench(bench.plan, settings).look()
     reply = App(bench.link, model=Road(bench.plan, settings).deploy.stamp).load()
     began = [record for record in reply.records if record["t"] == "begin"][-1]
     assert (began["threads"], began["backend"]) == (place.threads, f"cpu/{place.variants[0]}")
@@ -150,7 +150,7 @@ def test_a_phone_whose_processor_has_no_name_is_not_tuned(bench: Bench) -> None:
     tuner = tuning._PhoneBench(bench.plan, config.load(bench.folder))
     tuner.road.device = replace(tuner.road.device, soc="")
     with pytest.raises(DeviceError, match="does not say what processor it has"):
-        assert tuner.place
+        tuner.look()
 
 
 def test_a_choice_is_what_the_app_runs_and_the_line_says_so(
