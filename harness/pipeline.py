@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness import console, files, resources
+from harness import console, files, resources, tuned
 from harness.compiler.options import CompileOptions
 from harness.config import Config
 from harness.errors import HarnessError, UsageError
 from harness.recipes import Recipe
 from harness.store import artifacts
+from harness.tuned import Choice
 from harness.types import (
+    MOST_THREADS,
     Abi,
     Device,
     Installation,
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 STAGES = ("compile", "build", "render", "package", "deploy", "test", "measure", "report")
 # An emulated phone takes a minute for the engine's own suites.
 SUITES_SECONDS = 1800.0
-MOST_THREADS = 64
-"""What the engine takes."""
 Value = TypeVar("Value")
 
 
@@ -54,8 +54,9 @@ class Plan:
     prompts: tuple[str, ...]
     max_tokens: int
     threads: int | None
-    """None for as many as the device has big cores, 4 at most."""
+    """None for what the device was tuned to, else as many as it has big cores, 4 at most."""
     cpu_variant: str | None
+    """None for what the device was tuned to, else the best that it can run."""
 
     @classmethod
     def of(
@@ -135,6 +136,13 @@ class AppRoad:
         if self.serial is None:
             return Target(self.abi, Libc.GLIBC)
         return self.device.target
+
+    @property
+    def soc(self) -> str:
+        """The device's processor by its name; a virtual phone need not run yet to know it."""
+        from harness.virtual_phone.properties import SOC
+
+        return SOC[self.abi] if self.serial is None else self.device.soc
 
     @cached_property
     def link(self) -> DeviceLink:
@@ -227,16 +235,57 @@ class Road(AppRoad):
 
     @cached_property
     def compile(self) -> ModelPackage:
-        """The model package with a library for each ABI of the plan, else for the device's."""
+        """The model package with a library for each ABI of the plan, else for the device."""
+        options = self.plan.options
+        if self.tuned.tile is not None:
+            options = replace(options, tile=self.tuned.tile)
+        return self.compiled(options)
+
+    def compiled(self, options: CompileOptions) -> ModelPackage:
+        """The model compiled with these options instead of the plan's."""
         from harness.stages.compile import compile_model
 
         plan = self.plan
+        abis = plan.abis or (self.target.abi,)
         return self._stage(
-            "compile",
-            lambda: compile_model(
-                plan.recipe, plan.options, plan.abis or (self.target.abi,), self.workspace
-            ),
+            "compile", lambda: compile_model(plan.recipe, options, abis, self.workspace)
         )
+
+    @cached_property
+    def tuned(self) -> Choice:
+        """What `harness tune` found for the device's processor and the plan leaves open.
+
+        A library for ABIs that are asked for is for no device, and for none of its processors.
+        """
+        plan = self.plan
+        if plan.abis or plan.options.plain:
+            return Choice()
+        with self._named("compile"):
+            found = tuned.find(plan.recipe, self.soc, self.workspace)
+        if found is None:
+            return Choice()
+        known, path = found
+        if known.quantization != plan.options.quantization:
+            console.info(f"not tuned for {self.soc} in {plan.options.quantization}: see {path}")
+            return Choice()
+        taken = replace(
+            known.choice,
+            threads=None if plan.threads else known.choice.threads,
+            cpu_variant=None if plan.cpu_variant else known.choice.cpu_variant,
+        )
+        if taken != Choice():
+            console.info(f"tuned for {self.soc}: {taken}")
+        return taken
+
+    @property
+    def threads(self) -> int | None:
+        """The plan's threads, else those that the device's processor was tuned to."""
+        return self.plan.threads or self.tuned.threads
+
+    @property
+    def cpu_variant(self) -> str | None:
+        """The plan's variant, else the one that the device's processor was tuned to."""
+        return self.plan.cpu_variant or self.tuned.cpu_variant
 
     @cached_property
     def deploy(self) -> Installation:
@@ -255,8 +304,8 @@ class Road(AppRoad):
             report = run_device_tests(
                 installation,
                 golden=golden if golden.is_file() else None,
-                threads=self.plan.threads,
-                cpu_variant=self.plan.cpu_variant,
+                threads=self.threads,
+                cpu_variant=self.cpu_variant,
             )
             return {name: report.count(name) for name in ("passed", "skipped", "failed")}
 
@@ -265,8 +314,8 @@ class Road(AppRoad):
             "package": installation.package.key,
             "serial": installation.device.serial,
             "fingerprint": installation.device.fingerprint,
-            "threads": self.plan.threads,
-            "cpu_variant": self.plan.cpu_variant,
+            "threads": self.threads,
+            "cpu_variant": self.cpu_variant,
             "suites": _hashes(resources.path("device-tests")),
             "golden": files.sha256_file(golden) if golden.is_file() else None,
         }
@@ -294,8 +343,8 @@ class Road(AppRoad):
                 installation,
                 prompts=self.plan.prompts,
                 max_tokens=self.plan.max_tokens,
-                threads=self.plan.threads,
-                cpu_variant=self.plan.cpu_variant,
+                threads=self.threads,
+                cpu_variant=self.cpu_variant,
                 workspace=self.workspace,
             ),
         )
@@ -312,8 +361,8 @@ class Road(AppRoad):
                 self.link,
                 installation,
                 settings,
-                threads=self.plan.threads,
-                cpu_variant=self.plan.cpu_variant,
+                threads=self.threads,
+                cpu_variant=self.cpu_variant,
                 context=tokens,
             ),
         )

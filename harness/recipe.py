@@ -83,3 +83,5 @@ class Recipe:
     opt_level: int | None = None
     backend: str = "cpu"
     """`cpu` or `opencl`."""
+    tile: int | None = None
+    """Tokens of a prompt that share unpacked weights."""

@@ -5,20 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from harness import resources
+from harness.compiler.options import TILES
 from harness.errors import UsageError
 from harness.recipe import LOCK, FileSource, HubSource, PipSource, Recipe
+from harness.toml_table import Table
 
-__all__ = ["FileSource", "HubSource", "PipSource", "Recipe", "find", "folders", "load"]
+__all__ = ["FileSource", "HubSource", "PipSource", "Recipe", "find", "folders", "home", "load"]
 
 SCHEMA = "harness.recipe/1"
-T = TypeVar("T")
-D = TypeVar("D")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
@@ -83,6 +81,18 @@ def _pinned(recipe: Recipe, folder: Path) -> Recipe:
     return replace(recipe, source=replace(source, lock=folder / LOCK))
 
 
+def home(recipe: Recipe, workspace: Path) -> Path:
+    """The folder for what is found out about a model: its recipe's own.
+
+    A recipe that ships, and a checkpoint that has none, have it under the workspace's `models/`:
+    an installation is not ours, and a checkpoint's folder may hold several.
+    """
+    shipped = recipe.folder.parent == resources.path("models")
+    if not shipped and (recipe.folder / "recipe.toml").is_file():
+        return recipe.folder
+    return workspace / "models" / recipe.name
+
+
 def _unknown_model(text: str, workspace: Path) -> UsageError:
     if "/" in text or Path(text).suffix == ".gguf":
         return UsageError(
@@ -118,7 +128,7 @@ def load(path: Path) -> Recipe:
         ) from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise UsageError(f"{path} is not TOML", cause=str(problem)) from problem
-    reader = _Reader(document)
+    reader = Table(document)
     recipe = _read(reader, path)
     if reader.problems or recipe is None:
         raise UsageError(
@@ -129,7 +139,7 @@ def load(path: Path) -> Recipe:
     return recipe
 
 
-def _read(reader: _Reader, path: Path) -> Recipe | None:
+def _read(reader: Table, path: Path) -> Recipe | None:
     schema = reader.text("schema")
     if schema and schema != SCHEMA:
         reader.problems.append(f"schema is {schema!r}, this harness reads {SCHEMA!r}")
@@ -160,13 +170,14 @@ def _read(reader: _Reader, path: Path) -> Recipe | None:
         embedding=compile_.choice("embedding", ("as-weights", "q8", "f16"), Recipe.embedding),
         opt_level=compile_.choice("opt_level", (0, 1, 2, 3), None),
         backend=compile_.choice("backend", ("cpu", "opencl"), Recipe.backend),
+        tile=compile_.choice("tile", TILES, None),
     )
     for table in (reader, source, compile_, generate):
         table.refuse_unknown()
     return None if reader.problems else recipe
 
 
-def _read_source(source: _Reader, path: Path) -> PipSource | FileSource | HubSource:
+def _read_source(source: Table, path: Path) -> PipSource | FileSource | HubSource:
     if source.has("pip"):
         return PipSource(
             pip=source.text("pip", _REQUIREMENT),
@@ -186,7 +197,7 @@ def _read_source(source: _Reader, path: Path) -> PipSource | FileSource | HubSou
     return FileSource((path.parent / local).resolve(), expected)
 
 
-def _calibration(compile_: _Reader, path: Path) -> str:
+def _calibration(compile_: Table, path: Path) -> str:
     """`none`, `self`, or the path of a file that is named from the recipe's folder."""
     if not compile_.has("calibration"):
         return Recipe.calibration
@@ -194,90 +205,3 @@ def _calibration(compile_: _Reader, path: Path) -> str:
     if value in ("", "none", "self"):
         return value
     return str((path.parent / Path(value).expanduser()).resolve())
-
-
-class _Reader:
-    """Takes values out of a table, keeps every problem, and knows what nobody asked for."""
-
-    def __init__(
-        self, values: Mapping[str, Any], prefix: str = "", problems: list[str] | None = None
-    ) -> None:
-        self.values = values
-        self.prefix = prefix
-        self.problems: list[str] = [] if problems is None else problems
-        self._asked: set[str] = set()
-
-    def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
-        value = self._take(key, str, "a string")
-        if not isinstance(value, str):
-            return ""
-        if not value or (pattern is not None and not pattern.fullmatch(value)):
-            expected = f" (expected {pattern.pattern})" if pattern else ""
-            self.problems.append(f"{self.prefix}{key} is {value!r}{expected}")
-        return value
-
-    def texts(self, key: str, pattern: re.Pattern[str] | None = None) -> tuple[str, ...]:
-        value = self._take(key, list, "a list of strings")
-        if not isinstance(value, list):
-            return ()
-        if not value or not all(isinstance(item, str) and item for item in value):
-            self.problems.append(f"{self.prefix}{key} must be a list of strings, none empty")
-            return ()
-        for item in value:
-            if pattern is not None and not pattern.fullmatch(item):
-                self.problems.append(
-                    f"{self.prefix}{key} has {item!r} (expected {pattern.pattern})"
-                )
-        return tuple(value)
-
-    def choice(self, key: str, allowed: tuple[T, ...], default: D) -> T | D:
-        """One of a few values; `default` where the key is not there."""
-        if not self.has(key):
-            return default
-        value: object = self.values[key]
-        for one in allowed:
-            if value == one and type(value) is type(one):
-                return one
-        known = ", ".join(repr(one) for one in allowed)
-        self.problems.append(f"{self.prefix}{key} is {value!r}, it must be one of {known}")
-        return default
-
-    def positive(self, key: str) -> int:
-        value = self._take(key, int, "a whole number")
-        if not isinstance(value, int):
-            return 0
-        if value < 1:
-            self.problems.append(f"{self.prefix}{key} is {value}, it must be 1 or more")
-        return value
-
-    def has(self, key: str) -> bool:
-        """Whether an optional key is there."""
-        self._asked.add(key)
-        return key in self.values
-
-    def table(self, key: str) -> _Reader:
-        value = self._take(key, dict, "a table")
-        return _Reader(
-            value if isinstance(value, dict) else {}, f"{self.prefix}{key}.", self.problems
-        )
-
-    def refuse_unknown(self) -> None:
-        self.problems.extend(self._unknown())
-
-    def _unknown(self) -> Iterator[str]:
-        for key in self.values:
-            if key not in self._asked:
-                near = difflib.get_close_matches(key, self._asked, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                yield f"{self.prefix}{key} is not known{hint}"
-
-    def _take(self, key: str, kind: type, expected: str) -> object:
-        self._asked.add(key)
-        if key not in self.values:
-            self.problems.append(f"{self.prefix}{key} is missing")
-            return None
-        value: object = self.values[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            self.problems.append(f"{self.prefix}{key} must be {expected}")
-            return None
-        return value

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+MOST_THREADS = 64
+"""What a forward pass may have: the engine takes no more."""
+
 
 class Abi(StrEnum):
     """An Android application binary interface."""
@@ -50,6 +53,8 @@ class Device:
     memory_bytes: int
     fingerprint: str
     virtual: bool
+    soc: str = ""
+    """Its processor's name, fit for a file's name; empty where it does not say."""
 
     @property
     def target(self) -> Target:

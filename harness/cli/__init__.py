@@ -24,6 +24,7 @@ VERBS = {
     "test": "Run the test suites on the device.",
     "measure": "Run the prompts and record every token's time.",
     "report": "Show a measurement as a table, JSON and an offline HTML page.",
+    "tune": "Find the threads, variant and tile that run a model fastest.",
     "chat": "Talk to the model on the device.",
     "verify": "Hold a package's logits against a reference's.",
     "devices": "List devices and what keeps one from answering.",

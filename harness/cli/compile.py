@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,6 +98,9 @@ def command(
     known = {field.name for field in fields(CompileOptions)}
     chosen = {name: flags.pop(name) for name in known & flags.keys()}
     road = options.road("compile", flags, abis=[Abi(abi) for abi in abis], compiled=chosen)
+    if road.serial is None:
+        # A package for no device in particular is not as one was tuned.
+        road.plan = replace(road.plan, abis=road.plan.abis or (road.abi,))
     if output is not None:
         delivery.check_target(output)
     package = road.value("compile")

@@ -32,8 +32,9 @@ class Graph:
     beside them.
 
     `formats` gives the weight format of each matrix by its name, `activations` what quantized ones
-    are multiplied with; plain kernels take float32 whatever it says. Raises `UsageError` if the
-    attention kernels do not serve the sizes of the heads.
+    are multiplied with, `tile` the tokens that share unpacked weights; plain kernels take float32
+    whatever it says, and have no tiles. Raises `UsageError` if the attention kernels do not serve
+    the sizes of the heads.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Graph:
         activations: ActivationType = "int8",
         level: Level = CPU[-1],
         builder: relax.BlockBuilder | None = None,
+        tile: int | None = None,
     ) -> None:
         self.config = config
         self.decoder = decoder(config)
@@ -59,6 +61,7 @@ class Graph:
             kernels,
             self.parameters,
             level.fuses_norms,
+            tile if level.items is None else None,
         )
         for rope in {config.layer_rope(layer) for layer in range(config.num_hidden_layers)}:
             try:

@@ -72,12 +72,39 @@ def generate(
         return _run("host_generate", package, Path(folder), settings)
 
 
+def times(
+    package: Path, prompt: int, count: int, *, threads: int, cpu_variant: str | None = None
+) -> Mapping[str, Any]:
+    """How long a warm model takes for a prompt of `prompt` tokens and for `count` tokens after it.
+
+    The result has "prefill_ns" and "decode_ns" (one for each token). No end token ends it.
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
+        settings = {
+            "prompt": prompt,
+            "count": count,
+            "threads": threads,
+            "cpu_variant": cpu_variant,
+        }
+        return _run("host_times", package, Path(folder), settings)
+
+
 def memory_used(package: Path, *, threads: int = 2) -> int:
     """Bytes that the engine adds to its process with a conversation that fills the context."""
     with tempfile.TemporaryDirectory(prefix="harness-host-") as folder:
         settings = {"threads": threads, "cpu_variant": None}
         found = _run("host_memory", package, Path(folder), settings)
         return int(found["bytes"])
+
+
+def check() -> None:
+    """Raise `UsageError` if no package runs on this machine."""
+    if platform.machine() != "x86_64":
+        raise UsageError(
+            f"a package does not run on this {platform.machine()} host",
+            cause="it is run by its x86_64 library",
+            remedy="harness test MODEL   # to run it on a phone",
+        )
 
 
 def cpu_features() -> frozenset[str]:
@@ -97,12 +124,7 @@ def prepare(
     Puts a link into `folder`, which is to stay while that process runs. Raises `UsageError` if the
     package does not run on this machine.
     """
-    if platform.machine() != "x86_64":
-        raise UsageError(
-            f"a package does not run on this {platform.machine()} host",
-            cause="it is run by its x86_64 library",
-            remedy="harness test MODEL   # to run it on a phone",
-        )
+    check()
     found = read_package(package)
     if Abi.X86_64 not in found.abis:
         raise UsageError(

@@ -36,6 +36,7 @@ def library(settings: Settings, progress: Progress) -> dict[str, Any]:
         activations=settings["activations"],
         opt_level=settings["opt_level"],
         backend=settings["backend"],
+        tile=settings["tile"],
         path=Path(settings["folder"]) / SONAME,
     )
     return {"memory_usage": planned}
@@ -49,6 +50,7 @@ def task(name: str) -> Callable[[Settings, Progress], dict[str, Any]]:
         return {
             "host_logits": session.host_logits,
             "host_generate": session.host_generate,
+            "host_times": session.host_times,
             "host_memory": session.host_memory,
         }[name]
     if name == "weights":

@@ -37,13 +37,15 @@ def compile_library(
     path: Path,
     opt_level: int = 3,
     backend: str = "cpu",
+    tile: int | None = None,
 ) -> dict[str, int]:
     """Compile for one ABI to `path`; return the bytes of working memory that each function plans.
 
     The library has the functions of every variant of the ABI, under names with its suffix, and one
     `_metadata`. It takes any context up to the model's own. `activations` is "int8" or "float":
     what quantized matrices are multiplied with. `opt_level` is one of `passes.levels.CPU`; with the
-    `backend` "opencl" kernels are OpenCL's and the level is not looked at. Raises `StageFailed` if
+    `backend` "opencl" kernels are OpenCL's and the level is not looked at. `tile` is the tokens
+    of a prompt that share unpacked weights, else the kernels' own number. Raises `StageFailed` if
     the result cannot be loaded.
     """
     level = levels.OPENCL if backend == "opencl" else levels.CPU[opt_level]
@@ -52,7 +54,7 @@ def compile_library(
     for isa in variants(abi, backend):
         targets.append(levels.target(isa, backend))
         model = Graph(
-            config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations], level, builder
+            config, formats, chosen.kv_dtype, isa, _ACTIVATIONS[activations], level, builder, tile
         )
         with targets[-1]:
             model.add(prefill_chunk)

@@ -17,6 +17,7 @@ EMBEDDINGS = ("as-weights", "q8", "f16")
 OPT_LEVELS = (0, 1, 2, 3)
 BACKENDS = ("cpu", "opencl")
 LAYOUTS = ("packed", "mlc")
+TILES = (2, 4, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class CompileOptions:
     opt_level: int = 3
     backend: str = "cpu"
     layout: str = "packed"
+    tile: int | None = None
+    """Tokens of a prompt that share unpacked weights; None for the kernels' own number."""
     memory_budget: int | None = None
     """MiB that the engine may use."""
 
@@ -62,6 +65,7 @@ class CompileOptions:
             "calibration_samples": recipe.calibration_samples,
             "opt_level": cls.opt_level if recipe.opt_level is None else recipe.opt_level,
             "backend": recipe.backend,
+            "tile": recipe.tile,
             "context_may_shrink": "context" not in given,
         }
         options = cls(**{**chosen, **given})
@@ -74,6 +78,8 @@ class CompileOptions:
                     remedy="--activations float",
                 )
             options = replace(options, activations="float")
+        if options.plain:
+            options = replace(options, tile=None)
         if "calibration_samples" in given and options.calibration == "none":
             raise UsageError(
                 "--calibration-samples has nothing to count",
@@ -85,7 +91,7 @@ class CompileOptions:
 
     @property
     def plain(self) -> bool:
-        """Whether the kernels are plain definitions, which round no activations."""
+        """Whether the kernels are plain definitions, without rounded activations and tiles."""
         return self.opt_level < 2 or self.backend == "opencl"
 
     @property
@@ -111,6 +117,7 @@ class CompileOptions:
             "activations": self.activations,
             "opt_level": self.opt_level,
             "backend": self.backend,
+            "tile": self.tile,
         }
 
     def _check(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ def host_generate(settings: Mapping[str, Any], progress: Progress) -> dict[str, 
         "prefill_ns": times[0],
         "decode_ns": times[1:],
     }
+
+
+def host_times(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    """The task behind `host.times`: once to warm up, and once that counts."""
+    session = Session(settings)
+    prompt = [at % session.facts["vocab_size"] for at in range(settings["prompt"])]
+    for _ in range(2):
+        session.reset()
+        times = [time.perf_counter_ns()]
+        at = 0
+        for size in session.sizes(len(prompt)):
+            last = session.forward("prefill", prompt[at : at + size])
+            at += size
+        times.append(time.perf_counter_ns())
+        for _ in range(settings["count"]):
+            last = session.forward("decode", [int(last[-1].argmax())])
+            times.append(time.perf_counter_ns())
+    prefill, *decode = (after - before for before, after in pairwise(times))
+    return {"prefill_ns": prefill, "decode_ns": decode}
 
 
 def host_memory(settings: Mapping[str, Any], progress: Progress) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.device import server
@@ -17,6 +18,7 @@ SERIAL_VARIABLE = "ANDROID_SERIAL"
 READY = "device"
 
 _PROPERTY = re.compile(r"^\[([^\]]+)\]: \[(.*?)\]$", re.MULTILINE | re.DOTALL)
+_SOC_CHARACTERS = 64
 _MEMORY = re.compile(r"^MemTotal:\s+(\d+) kB", re.MULTILINE)
 _REMEDIES = {
     "unauthorized": "accept the key on the phone's screen, then run the same command again",
@@ -226,4 +228,19 @@ def read_device(serial: str, text: str) -> Device:
         memory_bytes=int(memory.group(1)) * 1024,
         fingerprint=properties.get("ro.build.fingerprint", ""),
         virtual=virtual,
+        soc=soc(properties),
     )
+
+
+def soc(properties: Mapping[str, str]) -> str:
+    """A name for the device's processor, such as "sm8650" or "tensor-g3"; empty if it has none.
+
+    It is of lower-case letters, digits, dots, dashes and underlines, and begins with none of the
+    last three: whatever a device says of itself, its name is that of a plain file.
+    """
+    for key in ("ro.soc.model", "ro.board.platform", "ro.hardware"):
+        name = re.sub(r"[^a-z0-9._-]+", "-", properties.get(key, "").lower()).strip("._-")
+        # Android's own word for what a manufacturer left out.
+        if name and name != "unknown":
+            return name[:_SOC_CHARACTERS].rstrip("._-")
+    return ""

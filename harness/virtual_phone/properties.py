@@ -8,6 +8,8 @@ from harness.types import Abi
 
 API_LEVEL = 35
 RELEASE = "15"
+SOC = {Abi.ARM64: "qemu-user", Abi.X86_64: "host"}
+"""What computes on a phone of each ABI."""
 _NAME = re.compile(r"[A-Za-z0-9_.:@-]+")
 _VALUE_MAX = 91
 
@@ -53,7 +55,7 @@ def defaults(abi: Abi, name: str, serial: str, version: str) -> dict[str, str]:
         "ro.secure": "1",
         "ro.serialno": serial,
         "ro.soc.manufacturer": "harness",
-        "ro.soc.model": "qemu-user" if abi is Abi.ARM64 else "host",
+        "ro.soc.model": SOC[abi],
         "sys.boot_completed": "1",
     }
 

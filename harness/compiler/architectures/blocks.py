@@ -106,6 +106,13 @@ class Library:
     parameters: Parameters
     fuses_norms: bool
     """Whether a norm is rounded by the kernel that makes it."""
+    tile: int | None = None
+    """Tokens of a tile of the products written by hand, else the kernels' own number."""
+
+    @property
+    def tiling(self) -> Mapping[str, int]:
+        """What says so to a product."""
+        return {} if self.tile is None else {"tile": self.tile}
 
     @property
     def heads(self) -> Heads:
@@ -208,6 +215,7 @@ class Blocks:
             tokens=self.tokens,
             activations=self.library.activations,
             activation=activation,
+            **self.library.tiling,
         )
         return self._call(kernel, [*self._weight(item), *self._input(x, item)], rows)
 
@@ -267,6 +275,7 @@ class Blocks:
             softcap=softcap,
             residual=residual is not None,
             dtype=dtype,
+            **self.library.tiling,
         )
         args = [*self._weight(w), *self._input(x, w)]
         if bias is not None:

@@ -22,10 +22,11 @@ Activations are float32, contiguous, of two dimensions. Nothing here allocates f
         (x f32[n,k], y f32[n,k], weight f32[k]; out f32[n,k])          out = x + rms_norm(y, weight)
 
     matmul.matmul(isa, fmt, rows, k, *, tokens, activations="int8", bias=False, softcap=None,
-                  residual=False, dtype="float32")
+                  residual=False, dtype="float32", tile=None)
         (weight..., x..., [bias f32[rows]], [residual f32[n,rows]]; y dtype[n,rows])
                            y = x w^T [+ bias], then [softcap * tanh(y / softcap)], then [+ residual]
-    matmul.gated_matmul(isa, fmt, rows, k, *, tokens, activations="int8", activation="silu")
+    matmul.gated_matmul(isa, fmt, rows, k, *, tokens, activations="int8", activation="silu",
+                        tile=None)
         (weight..., x...; y f32[n,rows])         weight is gate over up: 2*rows rows, rows % 8 == 0
                                       y = act(x gate^T) * (x up^T), act is "silu" or "gelu_tanh"
     embedding.embedding(isa, fmt, rows, k, *, tokens, scale=1.0)

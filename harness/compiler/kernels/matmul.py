@@ -42,16 +42,18 @@ def matmul(
     softcap: float | None = None,
     residual: bool = False,
     dtype: str = "float32",
+    tile: int | None = None,
 ) -> PrimFunc:
     """y = x w^T [+ bias], then cap * tanh(y / cap) if there is a soft cap, then [+ residual].
 
     The parameters are in the package's docstring. `dtype` is y's type, float32 or float16; sums
-    are float32 always.
+    are float32 always. `tile` is how many of many tokens share the weights that were unpacked,
+    else what the weights' form is best with on most processors.
     """
 
     def emit() -> None:
         n = ir.token_count(tokens)
-        product = _Product(isa, fmt, rows, k, n, activations)
+        product = _Product(isa, fmt, rows, k, n, activations, tile)
         offset = ir.argument("bias", (rows,), "float32") if bias else None
         added = ir.argument("residual", (n, rows), "float32") if residual else None
         y = ir.argument("y", (n, rows), dtype)
@@ -66,12 +68,12 @@ def matmul(
                 value = value + ir.load(added, width, token, row)
             ir.store(y, ir.to_dtype(value, dtype, width), width, token, row)
 
-        def tile(block: Expr, first: Expr, count: int) -> None:
+        def emit_tile(block: Expr, first: Expr, count: int) -> None:
             for token, parts in enumerate(product.sums(block, first, count)):
                 for part, value in enumerate(parts):
                     _put_rows(put, value, isa.lanes, first + token, block, part * isa.lanes, rows)
 
-        product.for_each_block(-(-rows // ROWS), tokens, tile)
+        product.for_each_block(-(-rows // ROWS), tokens, emit_tile)
 
     return ir.function("matmul", emit)
 
@@ -85,6 +87,7 @@ def gated_matmul(
     tokens: int | None,
     activations: ActivationType = "int8",
     activation: Gate = "silu",
+    tile: int | None = None,
 ) -> PrimFunc:
     """y = act(x gate^T) * (x up^T) for one matrix of gate's rows, then up's, `rows` each.
 
@@ -96,11 +99,11 @@ def gated_matmul(
 
     def emit() -> None:
         n = ir.token_count(tokens)
-        product = _Product(isa, fmt, 2 * rows, k, n, activations)
+        product = _Product(isa, fmt, 2 * rows, k, n, activations, tile)
         y = ir.argument("y", (n, rows), "float32")
         blocks = rows // ROWS
 
-        def tile(block: Expr, first: Expr, count: int) -> None:
+        def emit_tile(block: Expr, first: Expr, count: int) -> None:
             gates = product.sums(block, first, count)
             ups = product.sums(block + blocks, first, count)
             for token in range(count):
@@ -109,7 +112,7 @@ def gated_matmul(
                     at = block * ROWS + part * isa.lanes
                     ir.store(y, value, isa.lanes, first + token, at)
 
-        product.for_each_block(blocks, tokens, tile)
+        product.for_each_block(blocks, tokens, emit_tile)
 
     return ir.function("gated_matmul", emit)
 
@@ -129,12 +132,20 @@ class _Product:
     """
 
     def __init__(
-        self, isa: Isa, fmt: WeightFormat, rows: int, k: int, n: Expr, activations: ActivationType
+        self,
+        isa: Isa,
+        fmt: WeightFormat,
+        rows: int,
+        k: int,
+        n: Expr,
+        activations: ActivationType,
+        tile: int | None,
     ) -> None:
         self.isa = isa
         self.fmt = fmt
         self.k = k
         self.n = n
+        self.tile = tile or (_TILE if fmt.quantized else _TILE_UNQUANTIZED)
         self.lanes = isa.lanes
         self.parts = ROWS // isa.lanes
         self.once = isinstance(n, int) and n == 1
@@ -153,12 +164,11 @@ class _Product:
             )
 
     def for_each_block(
-        self, blocks: int, tokens: int | None, tile: Callable[[Expr, Expr, int], None]
+        self, blocks: int, tokens: int | None, emit: Callable[[Expr, Expr, int], None]
     ) -> None:
-        """Emit `tile(block, first token, tokens)` for all blocks, shared among the threads."""
-        size = _TILE if self.fmt.quantized else _TILE_UNQUANTIZED
+        """Emit `emit(block, first token, tokens)` for all blocks, shared among the threads."""
         with ir.loop(blocks, parallel=True) as block:
-            ir.tiles(tokens, self.n, size, lambda first, count: tile(block, first, count))
+            ir.tiles(tokens, self.n, self.tile, lambda first, count: emit(block, first, count))
 
     def sums(self, block: Expr, first: Expr, count: int) -> list[list[Expr]]:
         """Emit the products of a block with `count` tokens; [token][part] vectors of its rows."""

@@ -7,6 +7,7 @@ import pytest
 
 from harness.compiler.kernels import layout, matmul
 from harness.compiler.kernels.layout import WeightFormat
+from harness.compiler.options import TILES
 
 U = 2.0**-24
 """The unit roundoff of float32: a rounded result is off by at most U times its magnitude."""
@@ -64,6 +65,10 @@ def kernels(isa, build):
     add("float", FORMATS[0], 21, 1, activations="float32")
     add("float_gated", FORMATS[0], 16, 1, matmul.gated_matmul, activations="float32")
     add("cap", WeightFormat.F32, 24, None, softcap=CAP)
+    for tile in TILES:
+        for fmt in SOME:
+            add(f"tile{tile}", fmt, 21, None, tile=tile)
+        add(f"gated{tile}", SOME[0], 16, None, matmul.gated_matmul, tile=tile)
     return build(functions)
 
 
@@ -150,6 +155,19 @@ one_or_more = pytest.mark.parametrize("tokens", [1, 5])
 def test_products_are_within_the_error_of_their_roundings(kernels, fmt, tokens):
     case = Case(fmt, 21, tokens, seed=tokens)
     assert (np.abs(product(kernels, "odd", fmt, 21, case) - case.product) <= case.error).all()
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("tokens", [2, 11, 24])
+def test_a_tile_of_any_size_gives_the_same_products(kernels, tile, tokens):
+    exact, floats = SOME
+    case = Case(exact, 21, tokens, seed=tokens)
+    own = product(kernels, "odd", exact, 21, case)
+    assert (product(kernels, f"tile{tile}", exact, 21, case) == own).all()
+    case = Case(floats, 21, tokens, seed=tokens)
+    found = product(kernels, f"tile{tile}", floats, 21, case)
+    assert (np.abs(found - case.product) <= case.error).all()
+    check_gated(kernels, f"gated{tile}", silu, exact, Case(exact, 32, tokens, seed=5))
 
 
 @quantized
