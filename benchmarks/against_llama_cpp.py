@@ -11,13 +11,11 @@ with the smallest and the largest ratio of a round.
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import click
+from sides import llama_cpp
 
 from harness import config, recipes
 from harness.compiler.sources.source import checkpoint_path
@@ -29,36 +27,6 @@ TEXT = (
     "along the wall with a bucket, looking for crabs, and behind him his sister counted the boats "
     "that lay on their sides. Nobody had told them when the water would come back. "
 )
-
-
-class Peer:
-    """llama.cpp in a process of its own."""
-
-    def __init__(self, python: Path, gguf: Path, threads: int, context: int) -> None:
-        script = Path(__file__).with_name("llama_cpp_peer.py")
-        self._process = subprocess.Popen(
-            [python, script, gguf, str(threads), str(context)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.version = self._answer()["version"]
-
-    def run(self, tokens: list[int], generate: int) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        request = {"tokens": tokens, "generate": generate}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
 
 
 def engine_times(app: App, text: str, generate: int) -> tuple[float, list[float], list[int]]:
@@ -89,7 +57,7 @@ def main(peer: Path, rounds: int, threads: int, generate: int) -> None:
         raise click.UsageError("unset ANDROID_SERIAL: this needs the x86_64 virtual phone")
     stamp = road.deploy.stamp
     app = App(road.link, model=stamp, threads=threads, context=recipe.context)
-    other = Peer(peer, checkpoint_path(recipe), threads, recipe.context)
+    other = llama_cpp(peer, checkpoint_path(recipe), threads, recipe.context)
     ours: dict[str, list[float]] = {"prefill": [], "decode": []}
     theirs: dict[str, list[float]] = {"prefill": [], "decode": []}
     tokens: list[int] = []
@@ -98,7 +66,7 @@ def main(peer: Path, rounds: int, threads: int, generate: int) -> None:
             prefill, decode, tokens = engine_times(app, TEXT, generate)
             ours["prefill"].append(prefill)
             ours["decode"].append(statistics.median(decode))
-            answer = other.run(tokens, generate)
+            answer = other.ask(tokens=tokens, generate=generate)
             theirs["prefill"].append(answer["prefill_s"])
             theirs["decode"].append(statistics.median(answer["decode_s"]))
     finally:

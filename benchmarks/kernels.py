@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import click
 import numpy as np
 from random_gguf import SHAPES
 from random_gguf import write as write_gguf
+from sides import Side, llama_cpp
 
 from harness import recipes
 from harness.compiler import host
@@ -38,8 +38,9 @@ from harness.types import Abi
 HERE = Path(__file__).parent
 RECIPE = "smollm2-135m-instruct"
 CONTEXT = 4352
-GENERATE = 16
-"""Tokens decoded in a round."""
+SETTLE, GENERATE = 32, 16
+"""Tokens decoded in a round after the prompt: those that go untimed, and those that are timed. The
+first ones find in the caches what the other side has left there."""
 PAUSE_S = 0.25
 """Before each turn: threads that wait for work spin for about 0.1 s before they sleep."""
 RANDOM_MODELS = ("smollm2-135m", "tinyllama-1.1b", "gemma-3-1b")
@@ -70,36 +71,6 @@ REAL = (
 RANDOM = (Work("decode", 64, 2, 0.7), Work("prefill", 64, 2, 0.7))
 
 
-class Side:
-    """A process that answers timing requests."""
-
-    def __init__(self, argv: Sequence[str | Path], env: dict[str, str] | None = None) -> None:
-        self._name = str(argv[1])
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
-        )
-        self.version = self._answer()["version"]
-
-    def ask(self, **request: object) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        time.sleep(PAUSE_S)
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise click.ClickException(f"{self._name} ended with {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
 @contextmanager
 def ours(package: Path, threads: int) -> Iterator[Side]:
     """The package in a process."""
@@ -116,8 +87,7 @@ def ours(package: Path, threads: int) -> Iterator[Side]:
 @contextmanager
 def theirs(python: Path, gguf: Path, threads: int) -> Iterator[Side]:
     """llama.cpp in a process."""
-    script = HERE / "llama_cpp_peer.py"
-    side = Side([python, script, gguf, str(threads), str(CONTEXT)])
+    side = llama_cpp(python, gguf, threads, CONTEXT)
     try:
         yield side
     finally:
@@ -128,17 +98,14 @@ def times(sides: Sequence[Side], kind: str, count: int, rounds: int) -> list[lis
     """Each side's milliseconds, round by round; before the rounds one goes untimed."""
     tokens = np.random.default_rng(count).integers(300, 30000, count).tolist()
     found: list[list[float]] = [[] for _ in sides]
-    if kind == "decode":
-        for side in sides:
-            side.ask(tokens=tokens, generate=4)
+    generate = SETTLE + GENERATE + 1 if kind == "decode" else 1
     for turn in range(rounds + 1):
         for side, all_ in zip(sides, found, strict=True):
-            if kind == "decode":
-                seconds = statistics.median(side.ask(generate=GENERATE)["decode_s"])
-            else:
-                seconds = side.ask(tokens=tokens, generate=1)["prefill_s"]
+            time.sleep(PAUSE_S)
+            answer = side.ask(tokens=tokens, generate=generate)
+            decode = answer["decode_s"][-GENERATE:]
             if turn:
-                all_.append(seconds * 1e3)
+                all_.append(1e3 * (statistics.median(decode) if decode else answer["prefill_s"]))
     return found
 
 
