@@ -79,7 +79,7 @@ public final class EngineOverhead {
         int rounds = Integer.parseInt(arguments[3]);
         var strategy = new MLCInferenceStrategy(new File(scratch, "code"), arguments[0]);
         var engine = new ALCEngine(strategy, new EngineConfig(), System::nanoTime, null);
-        var options = new LoadOptions(Integer.parseInt(arguments[5]), null, 4, false, Long.MAX_VALUE, null);
+        var options = new LoadOptions(Integer.parseInt(arguments[5]), null, 4, false, Long.MAX_VALUE, null, false);
         ModelInfo model = blocking((scope, then) -> engine.load(arguments[1], options, then));
         var self = new EngineOverhead(engine, model, scratch, Integer.parseInt(arguments[4]));
         for (int round = -WARM_ROUNDS; round < rounds; round++) self.round(round);

@@ -34,7 +34,7 @@ public final class FirstToken {
         long begin = System.nanoTime();
         var strategy = new MLCInferenceStrategy(new File(arguments[2]), arguments[0]);
         var engine = new ALCEngine(strategy, new EngineConfig(), System::nanoTime, null);
-        var options = new LoadOptions(Integer.parseInt(arguments[3]), null, 4, false, Long.MAX_VALUE, null);
+        var options = new LoadOptions(Integer.parseInt(arguments[3]), null, 4, false, Long.MAX_VALUE, null, false);
         var request = new GenerationRequest(
                 new Prompt.Turn(List.of(new ChatMessage("user", arguments[4]))),
                 null,

@@ -34,6 +34,7 @@ NATIVE_SUITES = (
     "ALCEngineOnTVMTest",
     "CallFrameTest",
     "HostilePackageTest",
+    "ThreadsTest",
     "TVMModelLoaderTest",
     "TVMModuleTest",
 )

@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <sched.h>
 #include <tvm/ffi/c_api.h>
 
 #include <algorithm>
@@ -10,6 +11,10 @@
 
 #include "call.h"
 #include "failure.h"
+
+// tvm/runtime/c_backend_api.h; the runtime exports it for models.
+extern "C" int TVMBackendParallelLaunch(int (*task)(int id, void* group, void* data), void* data,
+                                        int count);
 
 namespace alc {
 namespace {
@@ -43,6 +48,10 @@ TVMFFIAny CallGlobal(const char* name, const std::vector<TVMFFIAny>& arguments) 
   return result;
 }
 
+int Stay(int, void*, void* cores) {
+  return sched_setaffinity(0, sizeof(cpu_set_t), static_cast<const cpu_set_t*>(cores));
+}
+
 }  // namespace
 
 int ConfigureThreads(int count) {
@@ -66,6 +75,18 @@ int ConfigureThreads(int count) {
   }
   TVMFFIObjectDecRef(cores.v_obj);
   return static_cast<int>(CallGlobal("runtime.NumThreads", {}).v_int64);
+}
+
+bool KeepOnCores(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int core : cores) {
+    if (core >= 0 && core < CPU_SETSIZE) CPU_SET(static_cast<size_t>(core), &set);
+  }
+  if (Stay(0, nullptr, &set) != 0) return false;
+  // No count stands for a task on each thread of the pool.
+  Check(TVMBackendParallelLaunch(Stay, &set, 0));
+  return true;
 }
 
 }  // namespace alc

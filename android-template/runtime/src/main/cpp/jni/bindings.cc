@@ -207,6 +207,14 @@ jint ConfigureThreads(JNIEnv* env, jclass, jint count) {
   return Guard(env, [&]() -> jint { return alc::ConfigureThreads(count); });
 }
 
+jboolean KeepOnCores(JNIEnv* env, jclass, jintArray numbers) {
+  return Guard(env, [&]() -> jboolean {
+    std::vector<jint> cores(static_cast<size_t>(env->GetArrayLength(numbers)));
+    env->GetIntArrayRegion(numbers, 0, static_cast<jsize>(cores.size()), cores.data());
+    return alc::KeepOnCores({cores.begin(), cores.end()}) ? JNI_TRUE : JNI_FALSE;
+  });
+}
+
 jlong HeldHandles(JNIEnv*, jclass) { return held.load(std::memory_order_relaxed); }
 
 template <typename Function>
@@ -240,6 +248,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
       Method("unmap", "(J)V", Unmap),
       Method("tensorInMapping", "(JJJ[J)J", TensorInMapping),
       Method("configureThreads", "(I)I", ConfigureThreads),
+      Method("keepOnCores", "([I)Z", KeepOnCores),
       Method("heldHandles", "()J", HeldHandles),
   };
   jint count = static_cast<jint>(sizeof(methods) / sizeof(methods[0]));

@@ -296,6 +296,23 @@ void PoolsAreAsLargeAsAsked() {
   ExpectFailure("ArgumentError", "at least one thread", [] { alc::ConfigureThreads(-3); });
 }
 
+/*! In a thread of its own, whose pool is its own too. */
+void PoolsStayOnTheirCores() {
+  std::thread([] {
+    alc::ConfigureThreads(2);
+    cpu_set_t before, after;
+    sched_getaffinity(0, sizeof(before), &before);
+    Expect(!alc::KeepOnCores({-1, CPU_SETSIZE, CPU_SETSIZE - 1}), "cores that there are not");
+    sched_getaffinity(0, sizeof(after), &after);
+    Expect(CPU_EQUAL(&before, &after), "a thread that cannot stay goes anywhere");
+    int first = 0;
+    while (!CPU_ISSET(static_cast<size_t>(first), &before)) ++first;
+    Expect(alc::KeepOnCores({-1, first}), "a core that there is");
+    sched_getaffinity(0, sizeof(after), &after);
+    Expect(CPU_COUNT(&after) == 1 && CPU_ISSET(static_cast<size_t>(first), &after), "one core");
+  }).join();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -307,6 +324,7 @@ int main(int argc, char** argv) {
     TensorsLieInTheirFile(argv[1]);
     ThreadsDoNotMeet(argv[1]);
     PoolsAreAsLargeAsAsked();
+    PoolsStayOnTheirCores();
   }
   return failures == 0 ? 0 : 1;
 }

@@ -40,6 +40,9 @@ public interface ModelLoader {
  * @property cpuVariant the variant of the model's library that is to run, such as `armv8-a`; null
  *   takes the best one that the processor can run. One that is not there, or that the processor
  *   cannot run, is refused.
+ * @property bigCoresOnly whether the threads of a forward pass stay on the processor's big cores, so
+ *   that none waits for one on a small core. Else the system moves them as load and heat ask for.
+ *   Where the system does not tell cores apart, or does not allow it, it changes nothing.
  */
 public data class LoadOptions(
     public val threads: Int? = null,
@@ -48,6 +51,7 @@ public data class LoadOptions(
     public val verifyHashes: Boolean = false,
     public val maxMemoryBytes: Long = Long.MAX_VALUE,
     public val cpuVariant: String? = null,
+    public val bigCoresOnly: Boolean = false,
 ) {
     init {
         require(threads == null || threads in 1..64) { "threads must be 1 to 64, not $threads" }

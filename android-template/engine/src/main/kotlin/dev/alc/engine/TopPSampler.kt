@@ -35,11 +35,12 @@ import java.nio.FloatBuffer
  */
 public class TopPSampler(private val options: SamplingOptions, private val vocabSize: Int) {
     private val random = SplitMix64(options.seed)
-    private val scores = FloatArray(vocabSize)
     private val biased = options.logitBias.keys.toIntArray()
     private val biases = options.logitBias.values.toFloatArray()
     private val penalties = Penalties.of(options, vocabSize)
     private val plain = biased.isEmpty() && penalties == null
+    private val scores = FloatArray(vocabSize)
+    private val block = FloatArray(BLOCK)
     private val candidates = if (options.temperature > 0f) Candidates(scores) else null
 
     init {
@@ -94,24 +95,30 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
     /**
      * Where nothing is done to logits, one look at each is enough. They come a block at a time, which
      * is still in the processor's first cache when its largest is looked for, and without asking at
-     * each whether it is the best so far, so that several are compared at once.
+     * each whether it is the best so far, so that several are compared at once. Who does not draw
+     * needs no copy of them all.
      */
     private fun readPlain(source: FloatBuffer): Int {
+        val keeps = candidates != null
+        val into = if (keeps) scores else block
         var best = -1
         var top = Float.NEGATIVE_INFINITY
         for (start in 0 until vocabSize step BLOCK) {
-            val end = minOf(start + BLOCK, vocabSize)
-            source.get(scores, start, end - start)
+            val count = minOf(BLOCK, vocabSize - start)
+            val first = if (keeps) start else 0
+            source.get(into, first, count)
             var largest = Float.NEGATIVE_INFINITY
-            for (id in start until end) largest = maxOf(largest, scores[id])
+            for (index in first until first + count) largest = maxOf(largest, into[index])
             // Negated, because the largest of a block with a NaN is NaN.
-            if (!(largest < Float.POSITIVE_INFINITY)) for (id in start until end) checkLogit(id)
+            if (!(largest < Float.POSITIVE_INFINITY)) {
+                for (index in 0 until count) checkLogit(start + index, into[first + index])
+            }
             if (largest > top) {
                 top = largest
                 best = start
             }
         }
-        while (best >= 0 && scores[best] != top) best++
+        while (best >= 0 && source[best] != top) best++
         return best
     }
 
@@ -122,9 +129,9 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         var best = -1
         var top = Float.NEGATIVE_INFINITY
         for (id in 0 until vocabSize) {
-            // Before the mask: such logits are a fault.
-            checkLogit(id)
             val score = scores[id]
+            // Before the mask: such logits are a fault.
+            checkLogit(id, score)
             if (allowed != null && id !in allowed) {
                 scores[id] = Float.NEGATIVE_INFINITY
             } else if (score > top) {
@@ -135,9 +142,8 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         return best
     }
 
-    private fun checkLogit(id: Int) {
-        val score = scores[id]
-        if (!(score < Float.POSITIVE_INFINITY)) throw LogitsException("the logit of token $id is $score")
+    private fun checkLogit(id: Int, logit: Float) {
+        if (!(logit < Float.POSITIVE_INFINITY)) throw LogitsException("the logit of token $id is $logit")
     }
 
     private fun filter(candidates: Candidates, best: Int): Candidates {

@@ -13,6 +13,8 @@ package dev.alc.provider
  *   model's context window.
  * @property cpuVariant the variant of the model's code that is to run, such as `armv8-a`; null
  *   takes the best one that the processor can run.
+ * @property bigCoresOnly whether those threads stay on the processor's big cores; else the system
+ *   moves them as load and heat ask for.
  */
 public data class LLMConfig(
     public val modelPath: String,
@@ -20,4 +22,5 @@ public data class LLMConfig(
     public val threads: Int? = null,
     public val contextTokens: Int? = null,
     public val cpuVariant: String? = null,
+    public val bigCoresOnly: Boolean = false,
 )

@@ -104,6 +104,7 @@ public class LocalLLMProvider internal constructor(
                 contextTokens = config.contextTokens,
                 maxMemoryBytes = config.maxMemoryMB * BYTES_PER_MIB,
                 cpuVariant = config.cpuVariant,
+                bigCoresOnly = config.bigCoresOnly,
             )
         } catch (problem: IllegalArgumentException) {
             throw InvalidRequestException(problem.message ?: "wrong options", problem)

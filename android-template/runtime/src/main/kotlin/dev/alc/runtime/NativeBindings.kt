@@ -54,6 +54,13 @@ internal object NativeBindings {
     @JvmStatic
     external fun configureThreads(count: Int): Int
 
+    /**
+     * Keeps this thread and those that work for it on the [cores] with these numbers; false, and
+     * nothing changes, where the system allows none of them.
+     */
+    @JvmStatic
+    external fun keepOnCores(cores: IntArray): Boolean
+
     /** Handles that were given out and not released; tests find leaks by it. */
     @JvmStatic
     external fun heldHandles(): Long

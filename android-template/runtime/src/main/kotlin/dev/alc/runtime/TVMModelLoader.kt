@@ -87,9 +87,14 @@ public class TVMModelLoader(
         ): LoadedModel {
             val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
-            val wanted = options.threads ?: Cores().big().coerceAtMost(MOST_BY_ITSELF)
+            val cores = Cores()
+            val wanted = options.threads ?: cores.bigCount().coerceAtMost(MOST_BY_ITSELF)
             val threads = native("cannot start $wanted threads") {
                 NativeBindings.configureThreads(wanted)
+            }
+            if (options.bigCoresOnly) {
+                // The system may not let them; then they go where it puts them.
+                cores.big()?.let { NativeBindings.keepOnCores(it.toIntArray()) }
             }
             val parameters = mapWeights(index)
             try {

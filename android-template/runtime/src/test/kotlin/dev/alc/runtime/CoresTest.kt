@@ -1,6 +1,7 @@
 package dev.alc.runtime
 
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import java.io.File
@@ -23,7 +24,7 @@ class CoresTest {
     fun `cores with less than half of the capacity are small`() {
         for ((name, phone) in capacities) {
             val (values, expected) = phone
-            assertEquals(name, expected, Cores(folder(values, "cpu_capacity"), 8).big())
+            assertEquals(name, expected, Cores(folder(values, "cpu_capacity"), 8).bigCount())
         }
     }
 
@@ -32,8 +33,16 @@ class CoresTest {
         for ((name, phone) in frequencies) {
             val (values, expected) = phone
             val described = folder(values, "cpufreq/cpuinfo_max_freq")
-            assertEquals(name, expected, Cores(described, 8).big())
+            assertEquals(name, expected, Cores(described, 8).bigCount())
         }
+    }
+
+    @Test
+    fun `big cores have their numbers`() {
+        val capacities = listOf(250, 1024, 830, 250, 250, 250, 250, 250, 250, 250, 1024)
+        assertEquals(listOf(1, 2, 10), Cores(folder(capacities, "cpu_capacity"), 11).big())
+        assertEquals(listOf(0, 1), Cores(folder(listOf(1024, 1024), "cpu_capacity"), 2).big())
+        assertNull(Cores(File("/no/such/folder"), 3).big())
     }
 
     @Test
@@ -42,34 +51,34 @@ class CoresTest {
         listOf(1800, 1800, 2000, 2000).forEachIndexed { core, value ->
             write(described, core, "cpufreq/cpuinfo_max_freq", "$value\n")
         }
-        assertEquals(2, Cores(described, 8).big())
+        assertEquals(2, Cores(described, 8).bigCount())
     }
 
     @Test
     fun `cores that are off or may not be used do not count`() {
         val described = folder(listOf(250, 250, 1024, 1024, 1024), "cpu_capacity")
-        assertEquals(2, Cores(described, 2).big())
+        assertEquals(2, Cores(described, 2).bigCount())
         write(described, 4, "online", "0\n")
         write(described, 3, "online", "1\n")
-        assertEquals(2, Cores(described, 8).big())
+        assertEquals(2, Cores(described, 8).bigCount())
     }
 
     @Test
     fun `where the kernel says nothing all cores are alike`() {
-        assertEquals(3, Cores(File("/no/such/folder"), 3).big())
-        assertEquals(3, Cores(folder(emptyList(), ""), 3).big())
+        assertEquals(3, Cores(File("/no/such/folder"), 3).bigCount())
+        assertEquals(3, Cores(folder(emptyList(), ""), 3).bigCount())
         val some = folder(listOf(250, 1024), "cpu_capacity")
         File(some, "cpu2").mkdir()
         File(some, "cpufreq").mkdir()
-        assertEquals(6, Cores(some, 6).big())
+        assertEquals(6, Cores(some, 6).bigCount())
         write(some, 2, "cpu_capacity", "many\n")
-        assertEquals(6, Cores(some, 6).big())
-        assertEquals(1, Cores(folder(listOf(0, 0), "cpu_capacity"), 0).big())
+        assertEquals(6, Cores(some, 6).bigCount())
+        assertEquals(1, Cores(folder(listOf(0, 0), "cpu_capacity"), 0).bigCount())
     }
 
     @Test
     fun `this machine has a big core`() {
-        assertTrue(Cores().big() in 1..Runtime.getRuntime().availableProcessors())
+        assertTrue(Cores().bigCount() in 1..Runtime.getRuntime().availableProcessors())
     }
 
     private fun folder(values: List<Int>, file: String): File {

@@ -47,7 +47,7 @@ class TVMModelLoaderTest {
             assertEquals("tvm ${runtime.version}", it.info.runtime)
             assertEquals(runtime.abi, it.info.abi)
             assertEquals("cpu/${variants().first { one -> runs(one) }.name}", it.info.backend)
-            assertEquals(Cores().big().coerceAtMost(4), it.info.threads)
+            assertEquals(Cores().bigCount().coerceAtMost(4), it.info.threads)
             assertTrue(it.info.weightsBytes > 0)
             val tokens = it.cache.capacityTokens
             assertTrue(it.cache.allocatedBytes >= it.info.kv.bytesPerToken * tokens)
@@ -58,6 +58,19 @@ class TVMModelLoaderTest {
             assertEquals(reports.map { it.doneBytes }.sorted(), reports.map { it.doneBytes })
             assertEquals(reports.last().totalBytes, reports.last().doneBytes)
         }
+    }
+
+    @Test
+    fun `a model on the big cores only computes the same`() {
+        val (free, bound) = listOf(false, true).map { only ->
+            val options = LoadOptions(threads = 2, bigCoresOnly = only)
+            load(TestFiles.packageFolder().path, options).use { model ->
+                model.openSession().use { session ->
+                    FloatArray(model.info.vocabSize).also { session.prefill(intArrayOf(1, 2, 3)).get(it) }.asList()
+                }
+            }
+        }
+        assertEquals(free, bound)
     }
 
     @Test
