@@ -89,7 +89,7 @@ public final class EngineOverhead {
 
     /** Each variant once; rounds below 0 are to get warm. */
     private void round(int round) throws Exception {
-        List<String> order = new ArrayList<>(List.of("greedy", "drawn", "json", "logged"));
+        List<String> order = new ArrayList<>(List.of("greedy", "screen", "drawn", "json", "logged"));
         // Another one goes first each time.
         Collections.rotate(order, round);
         for (String variant : order) {
@@ -196,7 +196,7 @@ public final class EngineOverhead {
                     case "json" -> json;
                     default -> greedy;
                 },
-                new StreamingPolicy.Slow(),
+                variant.equals("screen") ? new StreamingPolicy.Coalesce(50, 64) : new StreamingPolicy.Slow(),
                 List.of(),
                 variant.equals("json") ? ResponseFormat.JSON : ResponseFormat.TEXT,
                 ContextPolicy.REFUSE);

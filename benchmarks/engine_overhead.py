@@ -25,6 +25,7 @@ from harness import console, recipes
 SOURCES = ("NativeCalls.java", "EngineOverhead.java")
 LABELS = {
     "greedy": "greedy",
+    "screen": "greedy, for a screen every 50 ms",
     "drawn": "temperature, top-k, top-p, penalties",
     "json": "JSON",
     "logged": "greedy, with the metrics log",

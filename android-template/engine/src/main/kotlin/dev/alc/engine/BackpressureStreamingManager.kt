@@ -50,13 +50,11 @@ public class BackpressureStreamingManager(
     /** Queues [event]; waits while the queue is full. */
     public suspend fun send(event: GenerationEvent) {
         while (!offer(event)) departures.receive()
-        arrivals.trySend(Unit)
     }
 
     /** Queues the last event, for which there is always room. */
     public fun sendLast(event: GenerationEvent) {
-        synchronized(lock) { append(event) }
-        arrivals.trySend(Unit)
+        if (synchronized(lock) { append(event) }) arrivals.trySend(Unit)
     }
 
     private fun close() {
@@ -64,25 +62,33 @@ public class BackpressureStreamingManager(
         arrivals.trySend(Unit)
     }
 
-    private fun offer(event: GenerationEvent): Boolean = synchronized(lock) {
-        val full = when (policy) {
-            is StreamingPolicy.Slow -> queue.size >= policy.capacity
-            is StreamingPolicy.Coalesce -> joining.count >= policy.maxTokens
+    private fun offer(event: GenerationEvent): Boolean {
+        val wakes = synchronized(lock) {
+            val full = when (policy) {
+                is StreamingPolicy.Slow -> queue.size >= policy.capacity
+                is StreamingPolicy.Coalesce -> full()
+            }
+            if (full) return false
+            append(event)
         }
-        if (!full) append(event)
-        !full
+        if (wakes) arrivals.trySend(Unit)
+        return true
     }
 
-    private fun append(event: GenerationEvent) {
+    /** Whether the collector has to know at once, which costs the decode thread more than all else. */
+    private fun append(event: GenerationEvent): Boolean {
         if (policy is StreamingPolicy.Coalesce) {
             if (event is Tokens) {
+                // Behind others it waits for the time that they are due, as the collector does.
+                val first = !joining.ready
                 joining.add(event)
-                return
+                return first || full()
             }
             // What is not a token must not overtake the tokens before it.
             joining.take()?.let(queue::addLast)
         }
         queue.addLast(event)
+        return true
     }
 
     /** The next event, or null after the last. */

@@ -107,8 +107,7 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
             val count = minOf(BLOCK, vocabSize - start)
             val first = if (keeps) start else 0
             source.get(into, first, count)
-            var largest = Float.NEGATIVE_INFINITY
-            for (index in first until first + count) largest = maxOf(largest, into[index])
+            val largest = largest(into, first, first + count)
             // Negated, because the largest of a block with a NaN is NaN.
             if (!(largest < Float.POSITIVE_INFINITY)) {
                 for (index in 0 until count) checkLogit(start + index, into[first + index])
@@ -120,6 +119,13 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         }
         while (best >= 0 && source[best] != top) best++
         return best
+    }
+
+    /** The largest of [values] from index [first] to before [end]; NaN if there is one among them. */
+    private fun largest(values: FloatArray, first: Int, end: Int): Float {
+        var largest = Float.NEGATIVE_INFINITY
+        for (index in first until end) largest = maxOf(largest, values[index])
+        return largest
     }
 
     private fun readAdjusted(source: FloatBuffer, allowed: TokenSet?): Int {
