@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -57,7 +58,13 @@ Mapping::Mapping(const std::string& path, size_t size) : data_(nullptr), size_(s
 
 Mapping::~Mapping() { munmap(const_cast<char*>(data_), size_); }
 
-void Mapping::Prefetch() const { madvise(const_cast<char*>(data_), size_, MADV_WILLNEED); }
+void Mapping::Prefetch(size_t offset, size_t length) const {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (offset >= size_) return;
+  const size_t start = offset / page * page;
+  const size_t end = offset + std::min(length, size_ - offset);
+  madvise(const_cast<char*>(data_) + start, end - start, MADV_WILLNEED);
+}
 
 TVMFFIObjectHandle TensorIn(std::shared_ptr<Mapping> mapping, int64_t offset, DLDataType dtype,
                             const int64_t* shape, int32_t ndim) {

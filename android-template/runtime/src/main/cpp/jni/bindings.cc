@@ -176,9 +176,9 @@ jlong Map(JNIEnv* env, jclass, jbyteArray path, jlong size) {
   });
 }
 
-void Prefetch(JNIEnv* env, jclass, jlong mapping) {
+void Prefetch(JNIEnv* env, jclass, jlong mapping, jlong offset, jlong length) {
   Guard(env, [&] {
-    (*Pointer<SharedMapping>(mapping))->Prefetch();
+    (*Pointer<SharedMapping>(mapping))->Prefetch(static_cast<size_t>(offset), static_cast<size_t>(length));
     return 0;
   });
 }
@@ -244,7 +244,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
       Method("tensorShape", "(J[J)I", TensorShape),
       Method("tensorBuffer", "(J)Ljava/nio/ByteBuffer;", TensorBuffer),
       Method("map", "([BJ)J", Map),
-      Method("prefetch", "(J)V", Prefetch),
+      Method("prefetch", "(JJJ)V", Prefetch),
       Method("unmap", "(J)V", Unmap),
       Method("tensorInMapping", "(JJJ[J)J", TensorInMapping),
       Method("configureThreads", "(I)I", ConfigureThreads),

@@ -17,12 +17,13 @@ internal class TVMLoadedModel(
     shape: ModelShape,
     override val tokenizer: Tokenizer,
     override val chatTemplate: ChatTemplate?,
+    private val ahead: ReadAhead,
 ) : LoadedModel {
     override val cache: CachePool = shape.pool()
 
     override fun openSession(): ModelSession = Session(module, module.openSequence())
 
-    override fun close(): Unit = module.close()
+    override fun close(): Unit = ahead.use { module.close() }
 
     private class Session(private val module: TVMModule, private val sequence: Int) : ModelSession {
         private var closed = false

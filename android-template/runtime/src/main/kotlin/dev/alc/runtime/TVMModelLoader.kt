@@ -24,7 +24,8 @@ import kotlin.coroutines.coroutineContext
  * Everything that can be known without running native code is checked first: schema, TVM version,
  * ABI, processor, layout, sizes, the hash of what will be executed and, if asked, the other hashes.
  * Weights are mapped where they lie and not copied; the kernel is asked to read them as soon as
- * nothing speaks against the package, while the tokenizer is read and the code is opened. The
+ * nothing speaks against the package, while the tokenizer is read, the code is opened and, after
+ * that, the first prompt is computed. The
  * model's library is copied to [codeCache], because what it comes from may lie where nothing can be
  * executed.
  *
@@ -57,7 +58,16 @@ public class TVMModelLoader(
             checkMemory()
             checkFiles()
             // The disk works while the processor does; what is small and needed first goes first.
-            Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library))
+            val ahead = Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library))
+            try {
+                return open(ahead)
+            } catch (failure: Throwable) {
+                ahead.close()
+                throw failure
+            }
+        }
+
+        private fun open(ahead: ReadAhead): LoadedModel {
             report(LoadStage.TOKENIZER, 0, 1)
             val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
             checkTokenizer(tokenizer)
@@ -73,7 +83,7 @@ public class TVMModelLoader(
                 variant.suffix,
             )
             try {
-                return start(machine, tokenizer, template)
+                return start(machine, tokenizer, template, ahead)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -84,6 +94,7 @@ public class TVMModelLoader(
             machine: ModelMachine,
             tokenizer: Tokenizer,
             template: ChatTemplate?,
+            ahead: ReadAhead,
         ): LoadedModel {
             val index = Weights.readIndex(files)
             Weights.check(index, checkLibrary(machine))
@@ -107,7 +118,7 @@ public class TVMModelLoader(
                     module.close()
                     throw failure
                 }
-                return TVMLoadedModel(module, info(shape.kv, threads), shape, tokenizer, template)
+                return TVMLoadedModel(module, info(shape.kv, threads), shape, tokenizer, template, ahead)
             } catch (failure: Throwable) {
                 parameters.close()
                 throw failure

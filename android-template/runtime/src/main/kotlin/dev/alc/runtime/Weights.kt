@@ -49,26 +49,12 @@ internal object Weights {
     }
 
     /**
-     * Has the kernel begin to read the index, [names] and the shards, in this order. A hint and no
-     * more: what cannot be read is refused where it is needed.
+     * Begins to read the index, [names] and the shards ahead, in this order. Before the index is
+     * parsed, so by the shards' names, of which shorter ones have lower numbers.
      */
-    fun readAhead(files: ModelFiles, names: List<String>) {
-        // Before the index is parsed, so by their names, of which shorter ones have lower numbers.
+    fun readAhead(files: ModelFiles, names: List<String>): ReadAhead {
         val shards = files.all.map { it.name }.filter { it.endsWith(SHARD) }.sortedBy { it.length }
-        for (name in listOf(INDEX) + names + shards) {
-            if (name !in files) continue
-            val entry = files[name]
-            try {
-                val mapping = NativeBindings.map(entry.file.path.toByteArray(), entry.size)
-                try {
-                    NativeBindings.prefetch(mapping)
-                } finally {
-                    NativeBindings.unmap(mapping)
-                }
-            } catch (_: NativeException) {
-                continue
-            }
-        }
+        return ReadAhead((listOf(INDEX) + names + shards).filter { it in files }.map { files[it] })
     }
 
     /**
