@@ -9,6 +9,10 @@ group, tokens, or both. A tile walks over its keys in blocks of one page, with a
 base 2 (lse is log2 of the sum, as the runtime's merge expects). Scores of a block lie [key][row],
 so that maximum, exponential and sum run over rows without a horizontal step.
 
+One token has few tiles, perhaps a single one, and many keys: they are cut into parts, for more
+threads to work on, whose results are merged as the runtime merges its own. How many parts depends
+on the keys alone, so that results do not depend on the number of threads.
+
 Sliding windows live in these kernels and not in the runtime, whose own windows do not move within a
 chunk of new tokens: every layer keeps all its keys, and a query at position p sees those at
 (p - window, p]. Of what the runtime hands to a kernel only the scale belongs to a layer, so its
@@ -42,6 +46,8 @@ _LOWEST = -5e4
 """The score of a masked key, and lse where there is no key: TVM's own kernels use the same."""
 _PARALLEL_KEYS = 256
 """One token's attention over fewer keys is over before a second thread has woken up."""
+_PARTS = 8
+"""The most parts that one token's keys are cut into, of `_PARALLEL_KEYS` keys at least."""
 _NO_WINDOW = 1 << 30
 """The window of a layer that sees everything: larger than any position."""
 
@@ -108,12 +114,29 @@ class _Rows(NamedTuple):
     """Keys that the row sees: the first so many. Ascending."""
     skip: list[Expr] | None
     """But not the first so many of these, which its window has passed; None without windows."""
+    part: _Part | None = None
+    """Which of these keys the tile takes; None for all."""
+
+
+class _Part(NamedTuple):
+    """One of `count` equal parts of a tile's blocks."""
+
+    index: Expr
+    count: Expr
+
+    def blocks(self, first: Expr, end: Expr) -> tuple[Expr, Expr]:
+        """The part's own of the blocks from `first` to before `end`; perhaps none."""
+        size = ir.index((end - first + self.count - 1) // self.count)
+        begin = ir.index(first + self.index * size)
+        return begin, ir.index(T.max(T.min(begin + size, end), begin))
 
 
 class _Output(NamedTuple):
     q: Buffer
     out: Buffer
+    """[token or part, head, column]"""
     lse: Buffer
+    """[token or part, head]"""
     scale: Expr
     """What scores are multiplied with."""
 
@@ -148,7 +171,9 @@ def decode(heads: Heads) -> PrimFunc:
         out = ir.argument("output", (batch, heads.query, heads.size), heads.dtype)
         lse = ir.argument("lse", (batch, heads.query), "float32")
         scale, window = _scalars(heads, query_positions, key_positions)
-        output = _Output(q, out, lse, scale)
+        partial = T.alloc_buffer((_PARTS, heads.query, heads.size), "float32")
+        partial_lse = T.alloc_buffer((_PARTS, heads.query), "float32")
+        output = _Output(q, partial, partial_lse, scale)
         tiles = -(-heads.group // _ROWS)
         width = -(-heads.group // tiles)
 
@@ -156,21 +181,25 @@ def decode(heads: Heads) -> PrimFunc:
             begin = ir.index(indptr[sequence])
             length = ir.index(_length(indptr, last, sequence))
             skip = window.skip(sequence, sequence, length) if window else None
-            seen = length if skip is None else length - skip
+            seen = ir.index(length if skip is None else length - skip)
+            parts = ir.index(T.max(T.min(seen // _PARALLEL_KEYS, T.int32(_PARTS)), T.int32(1)))
 
             def tile(task: Expr) -> None:
-                head, first = ir.index(task // tiles), ir.index(task % tiles * width)
+                part, rest = ir.index(task % parts), ir.index(task // parts)
+                head, first = ir.index(rest // tiles), ir.index(rest % tiles * width)
                 inside = [T.min(first + i, T.int32(heads.group - 1)) for i in range(width)]
                 rows = _Rows(
                     [sequence] * width,
                     [ir.index(head * heads.group + i) for i in inside],
                     [length] * width,
                     None if skip is None else [skip] * width,
+                    _Part(part, parts),
                 )
                 keys = _paged(heads, pages, values, begin, head, once=True)
                 _tile(heads, output, rows, keys, masked=False)
 
-            _tasks(heads.key_value * tiles, seen >= _PARALLEL_KEYS, tile)
+            _tasks(heads.key_value * tiles * parts, seen >= _PARALLEL_KEYS, tile)
+            _merge(heads, output, parts, out, lse, sequence)
 
     return ir.function("attention_decode", emit)
 
@@ -367,8 +396,12 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
     limit = rows.limit[-1]
     skip = None if rows.skip is None else ir.index(functools.reduce(T.min, rows.skip))
     passed = T.int32(0) if skip is None else ir.index(skip // PAGE)
-    blocks = ir.index((limit + (PAGE - 1)) // PAGE)
-    with ir.loop(blocks - passed) as step:
+    end = blocks = ir.index((limit + (PAGE - 1)) // PAGE)
+    place = rows.token
+    if rows.part is not None:
+        passed, end = rows.part.blocks(passed, blocks)
+        place = [rows.part.index] * width
+    with ir.loop(end - passed) as step:
         block = passed + step
         at = ir.index(block * PAGE)
         count = ir.index(T.min(limit - at, T.int32(PAGE)))
@@ -391,10 +424,37 @@ def _tile(heads: Heads, output: _Output, rows: _Rows, keys: _Keys, *, masked: bo
             with ir.loop(n // _LANES) as step:
                 value = ir.load(result[i][piece], _LANES, step * _LANES) * inverse
                 column = start + step * _LANES
-                value = ir.to_dtype(value, heads.dtype, _LANES)
-                ir.store(output.out, value, _LANES, rows.token[i], rows.head[i], column)
+                value = ir.to_dtype(value, output.out.dtype, _LANES)
+                ir.store(output.out, value, _LANES, place[i], rows.head[i], column)
         lse = highest[i] + T.log2(one)
-        ir.store(output.lse, lse, 1, rows.token[i], rows.head[i])
+        ir.store(output.lse, lse, 1, place[i], rows.head[i])
+
+
+def _merge(
+    heads: Heads, partial: _Output, parts: Expr, out: Buffer, lse: Buffer, token: Expr
+) -> None:
+    """Emit a token's output and lse from those of its parts, each of which counts by 2^lse."""
+    with ir.loop(heads.query) as head:
+        highest, total, weights = ir.stack(1), ir.stack(1), ir.stack(_PARTS)
+        ir.store(highest, partial.lse[0, head], 1, 0)
+        ir.store(total, T.float32(0.0), 1, 0)
+        with ir.loop(parts) as part:
+            ir.store(highest, T.max(highest[0], partial.lse[part, head]), 1, 0)
+        with ir.loop(parts) as part:
+            weight = ir.exp2(partial.lse[part, head] - highest[0], 1)
+            ir.store(weights, weight, 1, part)
+            ir.store(total, total[0] + weights[part], 1, 0)
+        inverse = ir.splat(ir.hold(T.float32(1.0) / total[0]), _LANES)
+        with ir.loop(heads.size // _LANES) as step:
+            sums = ir.stack(_LANES)
+            ir.store(sums, ir.const(0.0, _LANES), _LANES, 0)
+            with ir.loop(parts) as part:
+                value = ir.load(partial.out, _LANES, part, head, step * _LANES)
+                value = value * ir.splat(weights[part], _LANES)
+                ir.store(sums, ir.load(sums, _LANES, 0) + value, _LANES, 0)
+            value = ir.to_dtype(ir.load(sums, _LANES, 0) * inverse, heads.dtype, _LANES)
+            ir.store(out, value, _LANES, token, head, step * _LANES)
+        ir.store(lse, highest[0] + T.log2(total[0]), 1, token, head)
 
 
 def _lanes(rows: int) -> int:

@@ -39,7 +39,19 @@ static int launch(int (*lambda)(int, GroupEnv*, void*), void* data, int num_task
   return 0;
 }
 
-extern __attribute__((weak)) void* __TVMBackendParallelLaunch;
+static void* allocate(int type, int id, uint64_t size, int code, int bits) {
+  (void)type, (void)id, (void)code, (void)bits;
+  return aligned_alloc(64, (size + 63) / 64 * 64);
+}
+
+static int release(int type, int id, void* memory) {
+  (void)type, (void)id;
+  free(memory);
+  return 0;
+}
+
+extern __attribute__((weak)) void *__TVMBackendParallelLaunch, *__TVMBackendAllocWorkspace,
+    *__TVMBackendFreeWorkspace;
 
 void TVMFFIErrorSetRaisedFromCStrParts(const char* kind, const char** parts, int32_t count) {
   fprintf(stderr, "%s: ", kind);
@@ -55,6 +67,8 @@ static int64_t number(void) {
 
 int main(void) {
   if (&__TVMBackendParallelLaunch) __TVMBackendParallelLaunch = (void*)launch;
+  if (&__TVMBackendAllocWorkspace) __TVMBackendAllocWorkspace = (void*)allocate;
+  if (&__TVMBackendFreeWorkspace) __TVMBackendFreeWorkspace = (void*)release;
   for (;;) {
     int64_t index = number();
     if (index < 0) {

@@ -19,6 +19,7 @@ SIZES = {
     "pair": Heads(4, 2, 80, "float16"),
     "wide": Heads(8, 1, 256, "float16"),
     "windowed": Heads(7, 1, 32, "float16", window=20),
+    "far": Heads(5, 1, 32, "float16", window=700),
     "capped": Heads(6, 2, 96, "float32", window=40, softcap=0.75),
 }
 WINDOWED = [name for name, heads in SIZES.items() if heads.window]
@@ -134,7 +135,7 @@ def passed(heads, distances):
 
 
 @sizes
-@pytest.mark.parametrize("lengths", [[1], [16], [17], [300], [3, 40]])
+@pytest.mark.parametrize("lengths", [[1], [16], [17], [300], [3, 40], [700, 5], [2100]])
 def test_decode_attends_to_every_key_in_the_pages(kernels, size, lengths):
     heads, rng, view = SIZES[size], np.random.default_rng(len(lengths)), kernels.view
     sequences = [key_values(rng, heads, n) for n in lengths]
@@ -189,7 +190,7 @@ def test_new_tokens_attend_to_the_pages(kernels, size, causal, tokens, keys):
 @pytest.mark.parametrize("size", WINDOWED)
 @settings(max_examples=15)
 @given(
-    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(1, 300) | st.sampled_from([1000, 2500]), min_size=1, max_size=3),
     start=st.integers(0, 1000),
     beyond=st.integers(0, 60),
 )
