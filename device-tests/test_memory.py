@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from statistics import median
+
 import pytest
 
 from harness.device.app import App, Step
@@ -45,7 +48,8 @@ def used(reply: Reply) -> list[int]:
 def test_nothing_leaks_over_twenty_generations(reply: Reply, used: list[int]) -> None:
     assert len(reply.result["steps"]) == GENERATIONS
     assert reply.result["memory"]["kv_bytes_used"] == 0
-    growth = (used[-1] - used[SETTLED]) / (GENERATIONS - SETTLED)
+    # The median, as a virtual machine takes a large piece for itself now and then.
+    growth = median(after - before for before, after in pairwise(used[SETTLED:]))
     assert growth < GROWTH_KB, f"PSS grew by {growth:.0f} KiB with each generation: {used}"
 
 

@@ -39,8 +39,10 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
     private val biases = options.logitBias.values.toFloatArray()
     private val penalties = Penalties.of(options, vocabSize)
     private val plain = biased.isEmpty() && penalties == null
-    private val scores = FloatArray(vocabSize)
     private val block = FloatArray(BLOCK)
+
+    // A large vocabulary's take a megabyte, which a greedy answer with plain logits never needs.
+    private val scores by lazy(LazyThreadSafetyMode.NONE) { FloatArray(vocabSize) }
     private val candidates = if (options.temperature > 0f) Candidates(scores) else null
 
     init {
@@ -129,6 +131,7 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
     }
 
     private fun readAdjusted(source: FloatBuffer, allowed: TokenSet?): Int {
+        val scores = scores
         source.get(scores, 0, vocabSize)
         for (index in biased.indices) scores[biased[index]] += biases[index]
         penalties?.applyTo(scores)
