@@ -150,6 +150,21 @@ def test_decode_attends_to_every_key_in_the_pages(kernels, size, lengths):
         Attention(heads, q[one], k, v, [len(k)]).check(out[one], lse[one])
 
 
+@pytest.mark.parametrize("length", [600, 3000])
+def test_parts_of_the_keys_give_the_same_bits_to_any_number_of_threads(kernels, length):
+    heads, rng, view = SIZES["wide"], np.random.default_rng(length), kernels.view
+    pages, indptr, order, last = paged(heads, [key_values(rng, heads, length)], rng)
+    q, zeros = random_tensor(rng, heads, 1, heads.query), view(np.zeros(1))
+    index = (view(indptr), view(order), view(last), zeros, zeros)
+    found = []
+    for threads in (1, 2, 5):
+        kernels.use_threads(threads)
+        out, lse = empty(heads, 1)
+        kernels("wide_decode", q, pages, *index, out, lse, *scalars(heads))
+        found.append((out.tobytes(), lse.tobytes()))
+    assert len(set(found)) == 1
+
+
 @sizes
 @pytest.mark.parametrize("lengths", [[1], [2], [7, 1], [65]])
 def test_new_tokens_attend_to_themselves_and_those_before(kernels, size, lengths):
