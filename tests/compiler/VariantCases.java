@@ -34,7 +34,7 @@ public final class VariantCases {
 
     private static LoadedModel open(TVMModelLoader loader, String path, String variant)
             throws InterruptedException {
-        LoadOptions options = new LoadOptions(2, null, 1, false, Long.MAX_VALUE, variant);
+        LoadOptions options = new LoadOptions(2, null, 1, false, Long.MAX_VALUE, variant, false);
         return (LoadedModel) BuildersKt.runBlocking(
                 EmptyCoroutineContext.INSTANCE,
                 (scope, caller) -> loader.load(path, options, progress -> Unit.INSTANCE, caller));
