@@ -27,7 +27,7 @@ import java.nio.FloatBuffer
  * Each filter sees the probabilities of what the ones before it left, which sum to 1 again.
  *
  * Of equal tokens the lower id counts as the better, everywhere. Each step takes linear time and
- * allocates nothing. Holds buffers of the size of the vocabulary; serves one sequence at a time
+ * allocates nothing. Holds buffers of the vocabulary's size where it needs them; serves one sequence at a time
  * and is not safe for use from several threads.
  *
  * @param vocabSize number of logits.

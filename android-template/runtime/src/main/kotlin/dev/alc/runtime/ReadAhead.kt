@@ -38,7 +38,7 @@ internal class ReadAhead(private val files: List<ModelFiles.Entry>) : AutoClosea
     }
 
     private companion object {
-        /** Linux reads no more than its window of 128 KiB for one request, however much it is for. */
+        /** Linux's window, unless it was set otherwise: it reads no more for one request, however large. */
         const val PIECE = 128L shl 10
     }
 }
