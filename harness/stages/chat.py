@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Sequence
 from typing import Any
 
 from harness import console
@@ -27,6 +25,7 @@ from harness.device.chat import (
     open_chat,
 )
 from harness.device.link import DeviceLink
+from harness.interrupts import Interrupts
 from harness.types import Installation
 
 PROMPT = "> "
@@ -74,54 +73,6 @@ def chat(
             step.done(f"{ready.model} · {ready.quantization} on {device}")
         interrupts = stack.enter_context(Interrupts())
         return _Talk(opened, interrupts, Totals(str(device), device.virtual), link.serial).run()
-
-
-class Interrupts:
-    """While it is entered Ctrl-C is counted, and seen by `select`, rather than raised."""
-
-    def __init__(self) -> None:
-        self._raise = False
-        self._previous: Any = None
-        self._reader, self._writer = -1, -1
-
-    def __enter__(self) -> Interrupts:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._previous = signal.signal(signal.SIGINT, self._interrupted)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self._raise:
-            raise KeyboardInterrupt
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writer, b".")
-
-    def fileno(self) -> int:
-        """Readable when there was one."""
-        return self._reader
-
-    def take(self) -> int:
-        """How many there were."""
-        return len(os.read(self._reader, _READ_BYTES))
-
-    @contextlib.contextmanager
-    def raised(self) -> Iterator[None]:
-        """As `KeyboardInterrupt`, for the time of a block that waits without `select`."""
-        self._raise = True
-        try:
-            yield
-        finally:
-            self._raise = False
 
 
 class Totals:
