@@ -19,7 +19,7 @@ internal class Candidates(private val scores: FloatArray) {
     /** By id: the probability relative to that of the best token, which has 1. */
     private val weights = FloatArray(scores.size)
     private val sums = DoubleArray(DIGITS)
-    private val runs = IntArray((scores.size + RUN - 1) / RUN)
+    private val places = IntArray(minOf(Tops.PLACES, scores.size))
     private var size = 0
 
     /** Takes every token whose score is not minus infinity. */
@@ -29,40 +29,36 @@ internal class Candidates(private val scores: FloatArray) {
     }
 
     /**
-     * Takes the [count] best, with one look at most tokens: of neighbours that have none among the
-     * [count] best bests of their runs, none is among the [count] best of all.
+     * Takes the [count] best, with a look at few tokens: none of them is worse than the [count]th best
+     * of the largest at each place, so they stand at places whose largest is not worse.
+     *
+     * @param tops see [Tops].
      */
-    fun fillBest(count: Int) {
-        if (count >= runs.size) {
+    fun fillBest(count: Int, tops: FloatArray) {
+        if (count >= tops.size) {
             fill()
         } else {
-            size = 0
-            for (start in scores.indices step RUN) ids[size++] = bestFrom(start)
-            keepBest(count)
-            ids.copyInto(runs, endIndex = count)
-            size = 0
-            for (index in 0 until count) {
-                val start = runs[index] / RUN * RUN
-                for (id in start until minOf(start + RUN, scores.size)) {
-                    if (scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
-                }
-            }
+            size = tops.size
+            for (place in tops.indices) ids[place] = place
+            keepFirst(tops, count.toDouble()) { 1f }
+            var least = Float.POSITIVE_INFINITY
+            for (index in 0 until size) least = minOf(least, tops[ids[index]])
+            fillFrom(tops, least)
         }
         keepBest(count)
     }
 
-    /** The best of the run of tokens that begins with [start]. */
-    private fun bestFrom(start: Int): Int {
-        var best = start
-        var top = scores[start]
-        for (id in start + 1 until minOf(start + RUN, scores.size)) {
-            val score = scores[id]
-            if (score > top) {
-                top = score
-                best = id
+    /** Takes every token that is possible and whose score is not below [least]. */
+    private fun fillFrom(tops: FloatArray, least: Float) {
+        var places = 0
+        for (place in tops.indices) if (tops[place] >= least) this.places[places++] = place
+        size = 0
+        for (start in scores.indices step tops.size) {
+            for (index in 0 until places) {
+                val id = start + this.places[index]
+                if (id < scores.size && scores[id] >= least && scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
             }
         }
-        return best
     }
 
     private fun keepBest(count: Int) {
@@ -165,9 +161,6 @@ internal class Candidates(private val scores: FloatArray) {
         /** Of 32 bits the first 12, the next 12, and the last 8, which come with 4 that are known. */
         val SHIFTS = intArrayOf(20, 8, 0)
         const val DIGITS = 1 shl 12
-
-        /** How many neighbours make a run: few enough that there are more runs than tokens to keep. */
-        const val RUN = 64
 
         /** Ascends as [value] descends; equal for equal values. */
         fun key(value: Float): UInt {

@@ -16,6 +16,21 @@ public class TokenSet(public val vocabSize: Int) {
     /** Takes everything out. */
     public fun clear(): Unit = words.fill(0)
 
+    /** Makes the [scores], by id, of tokens that are not in the set minus infinity. */
+    internal fun forbidOthers(scores: FloatArray) {
+        for (start in scores.indices step Long.SIZE_BITS) {
+            val word = words.getOrElse(start ushr WORD_SHIFT) { 0 }
+            val end = minOf(start + Long.SIZE_BITS, scores.size)
+            when (word) {
+                -1L -> Unit
+                0L -> scores.fill(Float.NEGATIVE_INFINITY, start, end)
+                else -> for (id in start until end) {
+                    if (word ushr id and 1L == 0L) scores[id] = Float.NEGATIVE_INFINITY
+                }
+            }
+        }
+    }
+
     private companion object {
         const val WORD_SHIFT = 6
     }

@@ -39,7 +39,8 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
     private val biases = options.logitBias.values.toFloatArray()
     private val penalties = Penalties.of(options, vocabSize)
     private val plain = biased.isEmpty() && penalties == null
-    private val block = FloatArray(BLOCK)
+    private val tops = Tops(vocabSize)
+    private val row = FloatArray(Tops.PLACES)
 
     // A large vocabulary's take a megabyte, which a greedy answer with plain logits never needs.
     private val scores by lazy(LazyThreadSafetyMode.NONE) { FloatArray(vocabSize) }
@@ -90,44 +91,20 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         source.position(0)
         val best = if (plain && allowed == null) readPlain(source) else readAdjusted(source, allowed)
         source.position(0)
-        if (best < 0) throw LogitsException("no token is possible: all are forbidden or at minus infinity")
         return best
     }
 
-    /**
-     * Where nothing is done to logits, one look at each is enough. They come a block at a time, which
-     * is still in the processor's first cache when its largest is looked for, and without asking at
-     * each whether it is the best so far, so that several are compared at once. Who does not draw
-     * needs no copy of them all.
-     */
+    /** Where nothing is done to logits, who does not draw needs no copy of them all. */
     private fun readPlain(source: FloatBuffer): Int {
-        val keeps = candidates != null
-        val into = if (keeps) scores else block
-        var best = -1
-        var top = Float.NEGATIVE_INFINITY
-        for (start in 0 until vocabSize step BLOCK) {
-            val count = minOf(BLOCK, vocabSize - start)
-            val first = if (keeps) start else 0
-            source.get(into, first, count)
-            val largest = largest(into, first, first + count)
-            // Negated, because the largest of a block with a NaN is NaN.
-            if (!(largest < Float.POSITIVE_INFINITY)) {
-                for (index in 0 until count) checkLogit(start + index, into[first + index])
-            }
-            if (largest > top) {
-                top = largest
-                best = start
-            }
+        tops.clear()
+        for (start in 0 until vocabSize step Tops.PLACES) {
+            val count = minOf(Tops.PLACES, vocabSize - start)
+            source.get(row, 0, count)
+            if (candidates != null) row.copyInto(scores, start, endIndex = count)
+            tops.raise(row, count)
         }
-        while (best >= 0 && source[best] != top) best++
-        return best
-    }
-
-    /** The largest of [values] from index [first] to before [end]; NaN if there is one among them. */
-    private fun largest(values: FloatArray, first: Int, end: Int): Float {
-        var largest = Float.NEGATIVE_INFINITY
-        for (index in first until end) largest = maxOf(largest, values[index])
-        return largest
+        check { source[it] }
+        return best { source[it] }
     }
 
     private fun readAdjusted(source: FloatBuffer, allowed: TokenSet?): Int {
@@ -135,37 +112,48 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         source.get(scores, 0, vocabSize)
         for (index in biased.indices) scores[biased[index]] += biases[index]
         penalties?.applyTo(scores)
-        var best = -1
-        var top = Float.NEGATIVE_INFINITY
-        for (id in 0 until vocabSize) {
-            val score = scores[id]
-            // Before the mask: such logits are a fault.
-            checkLogit(id, score)
-            if (allowed != null && id !in allowed) {
-                scores[id] = Float.NEGATIVE_INFINITY
-            } else if (score > top) {
-                top = score
-                best = id
-            }
+        findTops()
+        // Before the mask: such logits are a fault.
+        check { scores[it] }
+        if (allowed != null) {
+            allowed.forbidOthers(scores)
+            findTops()
         }
-        return best
+        return best { scores[it] }
     }
 
-    private fun checkLogit(id: Int, logit: Float) {
-        if (!(logit < Float.POSITIVE_INFINITY)) throw LogitsException("the logit of token $id is $logit")
+    private fun findTops() {
+        tops.clear()
+        for (start in 0 until vocabSize step Tops.PLACES) {
+            val count = minOf(Tops.PLACES, vocabSize - start)
+            scores.copyInto(row, 0, start, start + count)
+            tops.raise(row, count)
+        }
+    }
+
+    private inline fun check(scores: (Int) -> Float) {
+        // Negated, because the largest of some with a NaN is NaN.
+        if (tops.largest < Float.POSITIVE_INFINITY) return
+        for (id in 0 until vocabSize) {
+            val logit = scores(id)
+            if (!(logit < Float.POSITIVE_INFINITY)) throw LogitsException("the logit of token $id is $logit")
+        }
+    }
+
+    private inline fun best(scores: (Int) -> Float): Int {
+        if (tops.largest == Float.NEGATIVE_INFINITY) {
+            throw LogitsException("no token is possible: all are forbidden or at minus infinity")
+        }
+        return tops.first(scores)
     }
 
     private fun filter(candidates: Candidates, best: Int): Candidates {
         // The division keeps the order but can make neighbours equal: the k best are taken before.
-        if (options.topK > 0) candidates.fillBest(options.topK) else candidates.fill()
+        if (options.topK > 0) candidates.fillBest(options.topK, tops.values) else candidates.fill()
         candidates.weigh(best, options.temperature)
         if (options.topP < 1f) candidates.keepNucleus(options.topP)
         if (options.minP > 0f) candidates.keepRelative(options.minP)
         if (options.typicalP < 1f) candidates.keepTypical(options.typicalP)
         return candidates
-    }
-
-    private companion object {
-        const val BLOCK = 1024
     }
 }
