@@ -20,23 +20,27 @@ import kotlinx.coroutines.BuildersKt;
 
 /**
  * Loads a model, answers with one token and gives the model back, once for each line of standard
- * input, and prints for each: nanoseconds until it was loaded, and until the token was there.
+ * input, and prints for each: nanoseconds until it was loaded, and until the token was there. A line
+ * is the text that the token goes on from; an empty one stands for the prompt, as a turn of a chat.
  * Arguments: libalc_runtime.so, the package, the code cache, threads, the prompt.
  */
 public final class FirstToken {
     public static void main(String[] arguments) throws Exception {
         var lines = new BufferedReader(new InputStreamReader(System.in));
-        while (lines.readLine() != null) load(arguments);
+        String line;
+        while ((line = lines.readLine()) != null) load(arguments, line);
     }
 
-    private static void load(String[] arguments) throws Exception {
+    private static void load(String[] arguments, String text) throws Exception {
         long[] times = new long[2];
         long begin = System.nanoTime();
         var strategy = new MLCInferenceStrategy(new File(arguments[2]), arguments[0]);
         var engine = new ALCEngine(strategy, new EngineConfig(), System::nanoTime, null);
         var options = new LoadOptions(Integer.parseInt(arguments[3]), null, 4, false, Long.MAX_VALUE, null, false);
         var request = new GenerationRequest(
-                new Prompt.Turn(List.of(new ChatMessage("user", arguments[4]))),
+                text.isEmpty()
+                        ? new Prompt.Turn(List.of(new ChatMessage("user", arguments[4])))
+                        : new Prompt.Text(text),
                 null,
                 1,
                 new SamplingOptions(),

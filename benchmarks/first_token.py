@@ -4,10 +4,12 @@
 
 On this machine's JVM. Each round reads the shards plainly, a MiB at a time, and loads the model and
 answers with one token, with a cold page cache and with a warm one, in a JVM that has just started
-(its classes are not loaded, nothing is compiled) and in one that has done it before. To make the
-cache cold, every file of the package is written out (fsync) and dropped (posix_fadvise DONTNEED),
-and fincore says that no more of it is in memory. What lies below, such as the cache of a virtual
-machine's host, is what it is for both.
+(its classes are not loaded, nothing is compiled) and in one that has done it often enough to have
+its code compiled, as that of an installed app is. The prompt is a turn of a chat or, where the
+weights' way into memory is the question, a few words. To make the cache cold, every file of the
+package is written out (fsync) and dropped (posix_fadvise DONTNEED), and fincore says that no more
+of it is in memory. What lies below, such as the cache of a virtual machine's host, is what it is
+for both.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from harness.tools import jdk
 
 BLOCK = 1 << 20
 TRIES = 20
+LOADS_TO_COMPILE = 40
+# A turn of a chat by the recipe's prompt, and the beginning of a text.
+PROMPTS = {"a chat": "", "four words": "Once upon a time"}
 
 
 class Loader:
@@ -38,10 +43,10 @@ class Loader:
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child
 
-    def load(self) -> tuple[float, float]:
+    def load(self, prompt: str) -> tuple[float, float]:
         """Seconds until the model was loaded, and until its first token was there."""
         assert self._child.stdin is not None and self._child.stdout is not None
-        self._child.stdin.write("\n")
+        self._child.stdin.write(f"{prompt}\n")
         self._child.stdin.flush()
         loaded, first = (int(word) / 1e9 for word in self._child.stdout.readline().split())
         return loaded, first
@@ -93,7 +98,7 @@ def main(model: str, rounds: int, threads: int) -> None:
     shards = [path for path in package if path.suffix == ".bin"]
     size = sum(path.stat().st_size for path in shards)
     reads: dict[str, list[float]] = {"cold": [], "warm": []}
-    loads: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    loads: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
     with (
         jvm.compiled(["FirstToken.java"], engine.classes) as program,
         tempfile.TemporaryDirectory() as cache,
@@ -104,25 +109,27 @@ def main(model: str, rounds: int, threads: int) -> None:
         for _ in range(rounds):
             chill(package)
             reads["cold"].append(read(shards))
-            chill(package)
+            reads["warm"].append(read(shards))
             with started(argv) as loader:
-                loads["new", "cold"].append(loader.load())
-                for _ in range(3):
-                    loader.load()
                 chill(package)
-                loads["used", "cold"].append(loader.load())
-                reads["warm"].append(read(shards))
-                loads["used", "warm"].append(loader.load())
+                loads["a chat", "new", "cold"].append(loader.load(""))
+                for _ in range(LOADS_TO_COMPILE):
+                    loader.load("")
+                for name, prompt in PROMPTS.items():
+                    chill(package)
+                    loads[name, "used", "cold"].append(loader.load(prompt))
+                    loads[name, "used", "warm"].append(loader.load(prompt))
             with started(argv) as loader:
-                loads["new", "warm"].append(loader.load())
+                loads["a chat", "new", "warm"].append(loader.load(""))
     print(f"{recipe.name}, {size / 1e6:.0f} MB of weights, {threads} threads, {rounds} rounds\n")
     print(
-        "| page cache | JVM | reading, ms | loaded, ms | first token, ms | reading / first token |"
+        "| page cache | JVM | prompt | reading, ms | loaded, ms | first token, ms "
+        "| reading / first token |"
     )
-    print("|-|-|-|-|-|-|")
-    for (state, cache_), times in sorted(loads.items(), key=lambda item: item[0][::-1]):
+    print("|-|-|-|-|-|-|-|")
+    for (name, state, cache_), times in sorted(loads.items(), key=lambda item: item[0][::-1]):
         ratios = [plain / first for plain, (_, first) in zip(reads[cache_], times, strict=True)]
-        cells = [cache_, state, *map(_spread, (reads[cache_], *zip(*times, strict=True)))]
+        cells = [cache_, state, name, *map(_spread, (reads[cache_], *zip(*times, strict=True)))]
         cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
         print(f"| {' | '.join(cells)} |")
 

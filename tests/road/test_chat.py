@@ -119,7 +119,7 @@ def test_a_terminal_asks_answers_and_can_be_interrupted(
         assert ANSWER in read_until(master, "\n> ")
         os.write(master, f"{LONG}\n".encode())
         read_until(master, "\n")
-        read_some(master)
+        read_words(master)
         os.write(master, b"\x03")
         assert "stopped" in read_until(master, "> ")
         os.write(master, b"/help\n")
@@ -159,6 +159,13 @@ def read_some(descriptor: int) -> str:
     ready, _, _ = select.select([descriptor], [], [], 120)
     assert ready, "nothing came"
     return os.read(descriptor, 1 << 16).decode("utf-8", "replace")
+
+
+def read_words(descriptor: int) -> None:
+    """Until something came that is no control of the terminal."""
+    found = ""
+    while not re.search("[a-z]", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", found)):
+        found += read_some(descriptor)
 
 
 def read_until(descriptor: int, text: str) -> str:

@@ -58,12 +58,14 @@ Mapping::Mapping(const std::string& path, size_t size) : data_(nullptr), size_(s
 
 Mapping::~Mapping() { munmap(const_cast<char*>(data_), size_); }
 
-void Mapping::Prefetch(size_t offset, size_t length) const {
+void Mapping::Cache(size_t offset, size_t length) const {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   if (offset >= size_) return;
   const size_t start = offset / page * page;
   const size_t end = offset + std::min(length, size_ - offset);
-  madvise(const_cast<char*>(data_) + start, end - start, MADV_WILLNEED);
+  const volatile char* bytes = data_;
+  for (size_t at = start; at < end; at += page) static_cast<void>(bytes[at]);
+  madvise(const_cast<char*>(data_) + start, end - start, MADV_DONTNEED);
 }
 
 TVMFFIObjectHandle TensorIn(std::shared_ptr<Mapping> mapping, int64_t offset, DLDataType dtype,

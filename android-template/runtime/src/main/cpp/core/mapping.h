@@ -26,9 +26,9 @@ class Mapping {
   const char* data() const { return data_; }
   size_t size() const { return size_; }
 
-  /*! Asks the kernel to begin to read `length` bytes from `offset`, where the file has any. Waits
-   *  only where the disk has more to do than it takes; never fails. */
-  void Prefetch(size_t offset, size_t length) const;
+  /*! Reads `length` bytes from `offset`, where the file has any, into the system's cache, and waits
+   *  for the disk. The pages don't stay mapped here, so the process takes no more memory. */
+  void Cache(size_t offset, size_t length) const;
 
  private:
   const char* data_;

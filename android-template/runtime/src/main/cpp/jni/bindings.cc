@@ -176,9 +176,10 @@ jlong Map(JNIEnv* env, jclass, jbyteArray path, jlong size) {
   });
 }
 
-void Prefetch(JNIEnv* env, jclass, jlong mapping, jlong offset, jlong length) {
+void Cache(JNIEnv* env, jclass, jlong mapping, jlong offset, jlong length) {
   Guard(env, [&] {
-    (*Pointer<SharedMapping>(mapping))->Prefetch(static_cast<size_t>(offset), static_cast<size_t>(length));
+    const alc::Mapping& file = **Pointer<SharedMapping>(mapping);
+    file.Cache(static_cast<size_t>(offset), static_cast<size_t>(length));
     return 0;
   });
 }
@@ -244,7 +245,7 @@ extern "C" JNIEXPORT jint JNICALL JNI_OnLoad(JavaVM* machine, void*) {
       Method("tensorShape", "(J[J)I", TensorShape),
       Method("tensorBuffer", "(J)Ljava/nio/ByteBuffer;", TensorBuffer),
       Method("map", "([BJ)J", Map),
-      Method("prefetch", "(JJJ)V", Prefetch),
+      Method("cache", "(JJJ)V", Cache),
       Method("unmap", "(J)V", Unmap),
       Method("tensorInMapping", "(JJJ[J)J", TensorInMapping),
       Method("configureThreads", "(I)I", ConfigureThreads),

@@ -196,7 +196,9 @@ void TensorsLieInTheirFile(const std::string& folder) {
   std::string path = Write(folder, kSize);
   DLDataType f32{kDLFloat, 32, 1}, u8{kDLUInt, 8, 1}, u4{kDLUInt, 4, 1}, none{kDLUInt, 0, 1};
   auto mapping = std::make_shared<alc::Mapping>(path, kSize);
-  mapping->Prefetch(0, kSize);
+  mapping->Cache(0, kSize);
+  mapping->Cache(4095, SIZE_MAX);
+  mapping->Cache(kSize, 1);
   int64_t shape[2] = {4, 32};
   TVMFFIObjectHandle tensor = alc::TensorIn(mapping, 64, f32, shape, 2);
   DLTensor* view = TVMFFITensorGetDLTensorPtr(tensor);
@@ -278,7 +280,7 @@ void ThreadsDoNotMeet(const std::string& folder) {
   };
   std::vector<std::thread> threads;
   for (size_t self = 0; self < kThreads; ++self) threads.emplace_back(work, self);
-  mapping->Prefetch(0, kSize);
+  mapping->Cache(0, kSize);
   for (std::thread& thread : threads) thread.join();
   mapping.reset();
   for (TVMFFIObjectHandle tensor : left) threads.emplace_back([=] { TVMFFIObjectDecRef(tensor); });

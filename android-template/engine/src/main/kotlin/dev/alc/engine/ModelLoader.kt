@@ -73,11 +73,11 @@ public enum class LoadStage {
     /** Reading the package's description, comparing sizes and, if asked, hashes. */
     CHECK,
 
-    /** Reading tokenizer and chat template. */
-    TOKENIZER,
-
     /** Copying the model's library to where it may be executed, and opening it. */
     LIBRARY,
+
+    /** Reading tokenizer and chat template, as far as that is not done yet. */
+    TOKENIZER,
 
     /** Mapping the weights. */
     WEIGHTS,

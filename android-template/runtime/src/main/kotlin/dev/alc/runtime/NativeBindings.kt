@@ -38,9 +38,9 @@ internal object NativeBindings {
     @JvmStatic
     external fun map(path: ByteArray, size: Long): Long
 
-    /** Has the kernel begin to read [length] bytes of a mapping from [offset], where there are any. */
+    /** Brings [length] bytes of a mapped file from [offset], where there are any, into the system's cache. */
     @JvmStatic
-    external fun prefetch(mapping: Long, offset: Long, length: Long)
+    external fun cache(mapping: Long, offset: Long, length: Long)
 
     /** Gives a mapping's handle back; its memory stays until the last tensor in it is released. */
     @JvmStatic

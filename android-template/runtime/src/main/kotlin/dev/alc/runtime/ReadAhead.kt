@@ -3,11 +3,13 @@ package dev.alc.runtime
 import kotlin.concurrent.thread
 
 /**
- * Has the kernel read [files] ahead, in their order, until all is asked for or this is closed.
+ * Brings [files] into the system's cache, in their order, until all are there or this is closed.
  *
- * On a thread of its own, as it waits where the disk has more to do than it takes at once: the
- * model's first tokens are computed meanwhile, from the first files. A hint and no more: what
- * cannot be read is refused where it is needed.
+ * On a thread of its own, which looks at one page after the other: the model's first tokens are
+ * computed meanwhile, from the first files. The kernel sees a file being read in order and reads
+ * ahead as far as suits the disk, which asking it for pieces (`MADV_WILLNEED`) takes out of its
+ * hands. Nothing stays mapped by it. A hint and no more: what cannot be read is refused where it is
+ * needed.
  */
 internal class ReadAhead(private val files: List<ModelFiles.Entry>) : AutoCloseable {
     @Volatile
@@ -27,7 +29,7 @@ internal class ReadAhead(private val files: List<ModelFiles.Entry>) : AutoClosea
             try {
                 for (offset in 0 until entry.size step PIECE) {
                     if (closed) return
-                    NativeBindings.prefetch(mapping, offset, PIECE)
+                    NativeBindings.cache(mapping, offset, PIECE)
                 }
             } finally {
                 NativeBindings.unmap(mapping)
@@ -38,7 +40,7 @@ internal class ReadAhead(private val files: List<ModelFiles.Entry>) : AutoClosea
     }
 
     private companion object {
-        /** Linux's window, unless it was set otherwise: it reads no more for one request, however large. */
-        const val PIECE = 128L shl 10
+        /** So little that closing need not wait. */
+        const val PIECE = 1L shl 20
     }
 }

@@ -23,11 +23,10 @@ import kotlin.coroutines.coroutineContext
  *
  * Everything that can be known without running native code is checked first: schema, TVM version,
  * ABI, processor, layout, sizes, the hash of what will be executed and, if asked, the other hashes.
- * Weights are mapped where they lie and not copied; the kernel is asked to read them as soon as
- * nothing speaks against the package, while the tokenizer is read, the code is opened and, after
- * that, the first prompt is computed. The
- * model's library is copied to [codeCache], because what it comes from may lie where nothing can be
- * executed.
+ * Weights are mapped where they lie and not copied. They are read from when nothing speaks against
+ * the package any more, while the tokenizer is read, beside that the code is opened and, after both,
+ * the first prompt is computed. The model's library is copied to [codeCache], because what it comes
+ * from may lie where nothing can be executed.
  *
  * It does not download or unpack anything.
  */
@@ -58,32 +57,31 @@ public class TVMModelLoader(
             checkMemory()
             checkFiles()
             // The disk works while the processor does; what is small and needed first goes first.
-            val ahead = Weights.readAhead(files, listOf(TOKENIZER, TEMPLATE, library))
+            val ahead = Weights.readAhead(files, listOf(library, TOKENIZER, TEMPLATE))
+            // The tokenizer takes as long as all else, and needs nothing of it.
+            val words = Background("alc-tokenizer", ::readWords)
             try {
-                return open(ahead)
+                return open(words, ahead)
             } catch (failure: Throwable) {
+                words.join()
                 ahead.close()
                 throw failure
             }
         }
 
-        private fun open(ahead: ReadAhead): LoadedModel {
-            report(LoadStage.TOKENIZER, 0, 1)
-            val tokenizer = TVMTokenizer.read(files[TOKENIZER].file)
-            checkTokenizer(tokenizer)
-            val template = if (TEMPLATE in files) {
-                CompiledChatTemplate.read(files[TEMPLATE].file)
-            } else {
-                null
-            }
-            report(LoadStage.TOKENIZER, 1, 1)
+        private fun readWords() = Words(
+            TVMTokenizer.read(files[TOKENIZER].file),
+            if (TEMPLATE in files) CompiledChatTemplate.read(files[TEMPLATE].file) else null,
+        )
+
+        private fun open(words: Background<Words>, ahead: ReadAhead): LoadedModel {
             val machine = ModelMachine(
                 runtime,
                 ModelLibraries.open(runtime, copyLibrary().path),
                 variant.suffix,
             )
             try {
-                return start(machine, tokenizer, template, ahead)
+                return start(machine, words, ahead)
             } catch (failure: Throwable) {
                 machine.close()
                 throw failure
@@ -92,12 +90,17 @@ public class TVMModelLoader(
 
         private fun start(
             machine: ModelMachine,
-            tokenizer: Tokenizer,
-            template: ChatTemplate?,
+            words: Background<Words>,
             ahead: ReadAhead,
         ): LoadedModel {
             val index = Weights.readIndex(files)
-            Weights.check(index, checkLibrary(machine))
+            val metadata = readMetadata(machine)
+            report(LoadStage.TOKENIZER, 0, 1)
+            val (tokenizer, template) = words.await()
+            checkTokenizer(tokenizer)
+            report(LoadStage.TOKENIZER, 1, 1)
+            checkLibrary(metadata)
+            Weights.check(index, metadata)
             val cores = Cores()
             val wanted = options.threads ?: cores.bigCount().coerceAtMost(MOST_BY_ITSELF)
             val threads = native("cannot start $wanted threads") {
@@ -234,11 +237,13 @@ public class TVMModelLoader(
             }
         }
 
-        /** Refuses a library that was not compiled for this package. */
-        private fun checkLibrary(machine: ModelMachine): LibraryMetadata {
+        private fun readMetadata(machine: ModelMachine): LibraryMetadata {
             val source = "the library's _metadata"
-            val type = LibraryMetadata.serializer()
-            val metadata = parseDocument(source, machine.metadata(), type, schema = null)
+            return parseDocument(source, machine.metadata(), LibraryMetadata.serializer(), schema = null)
+        }
+
+        /** Refuses a library that was not compiled for this package. */
+        private fun checkLibrary(metadata: LibraryMetadata) {
             val facts = listOf(
                 Triple("quantization", metadata.quantization, description.quantization),
                 Triple("prefill chunk", metadata.prefillChunk, description.prefillChunk),
@@ -258,7 +263,6 @@ public class TVMModelLoader(
                         "the package says ${description.contextWindow}",
                 )
             }
-            return metadata
         }
 
         private fun copyLibrary(): File {
@@ -308,6 +312,8 @@ public class TVMModelLoader(
             context.ensureActive()
         }
     }
+
+    private data class Words(val tokenizer: Tokenizer, val template: ChatTemplate?)
 
     private companion object {
         const val LAYOUT = "rows8/1"
