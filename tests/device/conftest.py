@@ -149,7 +149,7 @@ class FakePhone:
         player = threading.Thread(target=self.script, args=(self, request), daemon=True)
         player.start()
         yield self.am
-        player.join(5)
+        player.join(30)
 
     def push_bytes(self, data: bytes, remote: str) -> None:
         self.files[remote] = data

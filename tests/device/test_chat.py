@@ -130,7 +130,7 @@ def test_a_turn_brings_its_pieces_and_how_it_was() -> None:
     assert asked[0]["text"] == "hello\nworld 😀"
     assert app.settings["schema"] == "harness.chat/1"
     assert (app.settings["temperature"], app.settings["seed"]) == (0.5, 3)
-    assert app.ended.wait(5) and not app.stopped and not app.forwarded
+    assert app.ended.wait(30) and not app.stopped and not app.forwarded
 
 
 def test_every_chat_has_a_socket_that_nobody_can_guess() -> None:

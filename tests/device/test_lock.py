@@ -93,7 +93,7 @@ def test_the_second_user_waits_and_says_for_whom(
         thread.start()
         time.sleep(0.6)
         order.append("first")
-    thread.join(5)
+    thread.join(30)
     assert order == ["first", "second"]
     assert "waiting for serial-1: `" in capsys.readouterr().err
 

@@ -201,11 +201,11 @@ def test_reverse_reaches_a_port_of_the_host(connected) -> None:
             env=connected.adb.environment,
             stdout=subprocess.DEVNULL,
         )
-        server.settimeout(10)
+        server.settimeout(30)
         link, _address = server.accept()
         with link:
             assert link.recv(100) == b"hello\n"
-        client.wait(timeout=10)
+        client.wait(timeout=30)
     assert f"tcp:{reversed_to}" in connected.run("reverse", "--list").stdout
     connected.run("reverse", "--remove-all")
     assert connected.run("reverse", "--list").stdout.strip() == ""
