@@ -15,8 +15,8 @@ from tvm import relax, te, tirx
 from harness.compiler.architectures.ops import Activation
 from harness.compiler.architectures.parameters import Matrix, Parameter, Vector
 from harness.compiler.kernels import activations, embedding, ir, matmul, rotary
-from harness.compiler.kernels.attention import Heads, layer_scale
 from harness.compiler.kernels.choice import choose
+from harness.compiler.kernels.heads import Heads, layer_scale
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat, packed_tensors
 from harness.compiler.kernels.matmul import ActivationType

@@ -35,10 +35,10 @@ Activations are float32, contiguous, of two dimensions. Nothing here allocates f
         (qkv dtype[n,heads,size], positions i32[n], [q_weight f32[size]], [k_weight f32[size]];
          out dtype[n,heads,size])           norms of q and k heads, and RoPE, before the cache
     kv_cache.create_paged_kv_cache(heads, layers, frequencies, *, max_batch, ...)
-        TVM's PagedKVCache with the kernels here; heads is attention.Heads(query, key_value, size,
+        TVM's PagedKVCache with the kernels here; heads is heads.Heads(query, key_value, size,
         dtype), dtype the type of the pages, of qkv going in and of the output ("float16" or
         "float32"): matmul's dtype makes the one, quantize's dtype takes the other; its window is
-        that of layers whose scale attention.layer_scale marked; frequencies None: no RoPE there
+        that of layers whose scale heads.layer_scale marked; frequencies None: no RoPE there
 
 `weight...` is one parameter for each tensor of `layout.packed_tensors(fmt, rows, k)`, in its order.
 `x...` is `x f32[n,k]` for a format that is not quantized and with `activations="float32"`, else

@@ -10,8 +10,8 @@ from tvm import relax
 from tvm.relax.frontend.nn.llm import kv_cache as tvm_kv_cache
 
 from harness.compiler.kernels import attention, kv_pages
-from harness.compiler.kernels.attention import Heads
 from harness.compiler.kernels.choice import Factory, choose
+from harness.compiler.kernels.heads import Heads
 from harness.compiler.kernels.ir import Expr
 from harness.compiler.kernels.plain_cache import Items
 
@@ -37,8 +37,8 @@ def create_paged_kv_cache(
     one for all. Arithmetic inside is float32.
 
     `frequencies` as `kv_pages.split_rotary` has them; None where q and k come rotated
-    (`rotary.rotary`). A layer's `sm_scale` is `attention.layer_scale`, which also says whether
-    the layer is windowed. The pages hold `attention.PAGE` tokens; the runtime argument must say the
+    (`rotary.rotary`). A layer's `sm_scale` is `heads.layer_scale`, which also says whether
+    the layer is windowed. The pages hold `heads.PAGE` tokens; the runtime argument must say the
     same. The runtime's own sliding windows and token trees have no kernels: it refuses them by its
     own check. With `items` the kernels are the plain ones, run so. Raises ValueError for sizes that
     no kernel serves.

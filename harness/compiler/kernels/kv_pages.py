@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.compiler.kernels import ir, rotary
-from harness.compiler.kernels.attention import PAGE, Heads
+from harness.compiler.kernels.heads import PAGE, Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
 _LANES = 8

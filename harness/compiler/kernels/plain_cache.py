@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from harness.compiler.kernels import ir
 from harness.compiler.kernels import rotary as angles
-from harness.compiler.kernels.attention import PAGE, Heads
+from harness.compiler.kernels.heads import PAGE, Heads
 from harness.compiler.kernels.ir import LOG2_E, Buffer, Expr, PrimFunc, T
 
 _LOWEST = -5e4

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from harness.compiler.kernels import ir
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.heads import Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
 _LANES = 8

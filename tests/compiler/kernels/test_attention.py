@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.compiler.kernels import attention, kv_pages
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.heads import Heads, layer_scale
 
 U = 2.0**-24
 U16 = 2.0**-11
@@ -126,7 +126,7 @@ def empty(heads, n):
 
 
 def scalars(heads, windowed=False):
-    return 0, 1.0, 1.0, attention.layer_scale(heads.size**-0.5, windowed=windowed)
+    return 0, 1.0, 1.0, layer_scale(heads.size**-0.5, windowed=windowed)
 
 
 def passed(heads, distances):

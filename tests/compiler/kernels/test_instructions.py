@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.compiler.kernels import activations, attention, embedding, kv_pages, matmul, rotary
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.heads import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from harness.compiler.kernels import attention, rotary
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels import rotary
+from harness.compiler.kernels.heads import Heads, layer_scale
 from harness.compiler.kernels.isa import Isa
 
 EPS = 1e-6
@@ -80,7 +80,7 @@ def compiled(case):
         def attend(self, qkv: nn.Tensor, cache: PagedKVCache):
             outputs = []
             for layer, windowed in enumerate(case.windowed):
-                scale = attention.layer_scale(heads.size**-0.5, windowed=windowed)
+                scale = layer_scale(heads.size**-0.5, windowed=windowed)
                 x = turned(layer, qkv, cache) if case.in_graph else qkv
                 outputs.append(cache.attention_with_fused_qkv(layer, x, heads.query, scale))
             return nn.op.concat(outputs, 0), cache

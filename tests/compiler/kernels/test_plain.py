@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.compiler.kernels import layout, plain, plain_cache
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.heads import Heads
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.kernels.plain_cache import Items

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.compiler.kernels import kv_pages, rotary
-from harness.compiler.kernels.attention import Heads
+from harness.compiler.kernels.heads import Heads
 
 U = 2.0**-24
 EPS = 1e-6
