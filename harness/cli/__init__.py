@@ -88,7 +88,13 @@ def _run(argv: list[str]) -> int:
         console.error(failure)
         return failure.exit_code
     except (KeyboardInterrupt, click.Abort):
-        console.error(Interrupted("stopped", cause="interrupted", remedy="run it again to resume"))
+        console.error(
+            Interrupted(
+                "stopped",
+                cause="interrupted",
+                remedy="run it again: stages that ended are not done again",
+            )
+        )
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         return ExitCode.OK
