@@ -74,9 +74,9 @@ class Interrupts:
         """
         self.take()
         watch = threading.Thread(target=self._insist, args=(threading.get_ident(),), daemon=True)
-        self._raise = True
         watch.start()
         try:
+            self._raise = True
             yield
         finally:
             self._raise = False
