@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -32,6 +31,8 @@ def prepare() -> Path:
         console.step("phone", "compiling the phone's native programs") as step,
         tempfile.TemporaryDirectory(dir=folder.parent, prefix=".native.") as temporary,
     ):
+        made = Path(temporary) / "made"
+        made.mkdir()
         for name in PROGRAMS:
             step.update(f"compiling {name}")
             argv: list[str | Path] = [
@@ -40,10 +41,10 @@ def prepare() -> Path:
                 *_FLAGS,
                 f"{name}.c",
                 "-o",
-                Path(temporary) / name,
+                made / name,
             ]
             process.run(argv, what=f"zig cc {name}.c", cwd=_SOURCES, timeout=600)
-        _publish(Path(temporary), folder)
+        _publish(made, folder)
     return folder
 
 
@@ -57,12 +58,8 @@ def _key(compiler: Zig) -> str:
 
 def _publish(made: Path, folder: Path) -> None:
     """Give a finished folder its name; another process may have been first."""
-    made.chmod(0o755)
-    staged = made.with_suffix(".done")
-    shutil.copytree(made, staged)
     try:
-        os.rename(staged, folder)  # noqa: PTH104 (Path.rename would replace an empty folder too)
+        os.rename(made, folder)  # noqa: PTH104 (Path.rename would replace an empty folder too)
     except OSError:
-        shutil.rmtree(staged)
         if not folder.is_dir():
             raise
