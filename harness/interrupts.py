@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 _READ_BYTES = 1 << 16
@@ -39,12 +39,7 @@ class Interrupts:
         self._previous_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         signal.set_wakeup_fd(self._previous_wakeup)
         signal.signal(signal.SIGINT, self._previous)
         os.close(self._reader)

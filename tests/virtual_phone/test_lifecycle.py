@@ -15,7 +15,7 @@ import pytest
 
 from harness.errors import MissingTool, StageFailed, UsageError
 from harness.types import Abi
-from harness.virtual_phone import lifecycle, sandbox
+from harness.virtual_phone import lifecycle, native_tools, sandbox
 from harness.virtual_phone.lifecycle import Phone
 
 pytestmark = pytest.mark.phone
@@ -55,6 +55,22 @@ def test_a_running_phone_is_taken_as_it_is_and_stops(tmp_path: Path) -> None:
     assert lifecycle.status(tmp_path) == []
     assert processes_of(first.folder) == []
     first.stop()
+
+
+def test_native_programs_that_two_make_at_once_are_whole(tmp_path: Path) -> None:
+    script = "from harness.virtual_phone import native_tools; print(native_tools.prepare())"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    argv = [sys.executable, "-c", script]
+    children = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)
+    ]
+    outputs = [child.communicate(timeout=240)[0] for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert outputs[0] == outputs[1]
+    made = Path(outputs[0].strip())
+    assert {path.name for path in made.iterdir()} == set(native_tools.PROGRAMS)
+    # Neither leaves anything half made beside it.
+    assert [*made.parent.iterdir()] == [made]
 
 
 def test_two_starts_at_once_give_one_phone(tmp_path: Path) -> None:

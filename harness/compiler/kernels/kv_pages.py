@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.compiler.kernels import ir, rotary
-from harness.compiler.kernels.heads import PAGE, Heads
+from harness.compiler.kernels.heads import LANES, PAGE, Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
-_LANES = 8
 _PARALLEL_TOKENS = 8
 
 
@@ -41,12 +40,12 @@ def split_rotary(heads: Heads, frequencies: Sequence[float] | None) -> PrimFunc:
             index: Expr, source: Expr, target: Buffer, head: Expr, turn: rotary.Turn | None
         ) -> None:
             def load(column: Expr) -> Expr:
-                raw = ir.load(qkv, _LANES, index, source, column)
-                return ir.to_f32(raw, heads.dtype, _LANES)
+                raw = ir.load(qkv, LANES, index, source, column)
+                return ir.to_f32(raw, heads.dtype, LANES)
 
             def put(value: Expr, column: Expr) -> None:
-                value = ir.to_dtype(value, heads.dtype, _LANES)
-                ir.store(target, value, _LANES, index, head, column)
+                value = ir.to_dtype(value, heads.dtype, LANES)
+                ir.store(target, value, LANES, index, head, column)
 
             if turn is None:
                 _copy(qkv, (index, source), target, (index, head), heads.size)
@@ -113,16 +112,16 @@ def merge_state(heads: Heads) -> PrimFunc:
                 a, b = ir.exp2(a - highest, 1), ir.exp2(b - highest, 1)
                 total = ir.hold(a + b)
                 mine, others = ir.hold(a / total), ir.hold(b / total)
-                with ir.loop(heads.size // _LANES) as step:
-                    column = step * _LANES
+                with ir.loop(heads.size // LANES) as step:
+                    column = step * LANES
                     values = [
-                        ir.to_f32(ir.load(one, _LANES, index, head, column), heads.dtype, _LANES)
+                        ir.to_f32(ir.load(one, LANES, index, head, column), heads.dtype, LANES)
                         for one in (out, other)
                     ]
-                    merged = values[0] * ir.splat(mine, _LANES)
-                    merged = merged + values[1] * ir.splat(others, _LANES)
-                    merged = ir.to_dtype(merged, heads.dtype, _LANES)
-                    ir.store(out, merged, _LANES, index, head, column)
+                    merged = values[0] * ir.splat(mine, LANES)
+                    merged = merged + values[1] * ir.splat(others, LANES)
+                    merged = ir.to_dtype(merged, heads.dtype, LANES)
+                    ir.store(out, merged, LANES, index, head, column)
                 ir.store(lse, T.log2(total) + highest, 1, index, head)
 
         _each_token(n, token)
@@ -154,10 +153,10 @@ def _copy(
     target_at: tuple[Expr, ...],
     size: int,
 ) -> None:
-    with ir.loop(size // _LANES) as step:
-        column = step * _LANES
-        value = ir.load(source, _LANES, *source_at, column)
-        ir.store(target, value, _LANES, *target_at, column)
+    with ir.loop(size // LANES) as step:
+        column = step * LANES
+        value = ir.load(source, LANES, *source_at, column)
+        ir.store(target, value, LANES, *target_at, column)
 
 
 def _each_token(n: Expr, emit: Callable[[Expr], None]) -> None:

@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from harness.compiler.kernels import ir
-from harness.compiler.kernels.heads import Heads
+from harness.compiler.kernels.heads import LANES, Heads
 from harness.compiler.kernels.ir import Buffer, Expr, PrimFunc, T
 
-_LANES = 8
 TURN_BITS = 60
 """A frequency is an integer in 2^-60 turns a position."""
 _EIGHTH = 1 << 29
@@ -47,7 +46,7 @@ def check(heads: Heads, frequencies: Sequence[float]) -> None:
     """
     heads.check()
     half = len(frequencies)
-    if half % _LANES or not 0 < 2 * half <= heads.size:
+    if half % LANES or not 0 < 2 * half <= heads.size:
         raise ValueError(f"{half} rotated pairs do not fit a head of {heads.size}")
     if not all(0 <= frequency < math.pi for frequency in frequencies):
         raise ValueError("a frequency is not within a half turn a position")
@@ -86,15 +85,15 @@ def rotary(
             turn = emit_turn(positions[token], frequencies)
 
             def load(head: Expr, column: Expr) -> Expr:
-                return ir.to_f32(ir.load(qkv, _LANES, token, head, column), heads.dtype, _LANES)
+                return ir.to_f32(ir.load(qkv, LANES, token, head, column), heads.dtype, LANES)
 
             def rotate(head: Expr, weight: Buffer | None) -> None:
                 plain = functools.partial(load, head)
                 values = plain if weight is None else _normalised(plain, weight, size, eps)
 
                 def put(value: Expr, column: Expr) -> None:
-                    value = ir.to_dtype(value, heads.dtype, _LANES)
-                    ir.store(out, value, _LANES, token, head, column)
+                    value = ir.to_dtype(value, heads.dtype, LANES)
+                    ir.store(out, value, LANES, token, head, column)
 
                 emit_rotation(turn, size, values, put)
 
@@ -103,9 +102,9 @@ def rotary(
             with ir.loop(heads.key_value) as head:
                 rotate(heads.query + head, k_weight)
                 value_head = heads.query + heads.key_value + head
-                with ir.loop(size // _LANES) as step:
-                    at = (token, value_head, step * _LANES)
-                    ir.store(out, ir.load(qkv, _LANES, *at), _LANES, *at)
+                with ir.loop(size // LANES) as step:
+                    at = (token, value_head, step * LANES)
+                    ir.store(out, ir.load(qkv, LANES, *at), LANES, *at)
 
     return ir.function("rotary", emit)
 
@@ -119,14 +118,14 @@ def emit_turn(position: Expr, frequencies: Sequence[float]) -> Turn:
     """Emit the cosines and sines of `position` times each frequency."""
     turn = Turn(ir.stack(len(frequencies)), ir.stack(len(frequencies)))
     place = ir.hold(T.Cast("uint64", position), 1, "uint64")
-    for at in range(0, len(frequencies), _LANES):
-        rates = [T.uint64(rate(frequency)) for frequency in frequencies[at : at + _LANES]]
-        product = ir.splat(place, _LANES) * T.Shuffle(rates, [*range(_LANES)])
-        shift = ir.splat(T.uint64(TURN_BITS - 32), _LANES)
-        angle = ir.hold(T.Cast("uint32x8", T.shift_right(product, shift)), _LANES, "uint32")
+    for at in range(0, len(frequencies), LANES):
+        rates = [T.uint64(rate(frequency)) for frequency in frequencies[at : at + LANES]]
+        product = ir.splat(place, LANES) * T.Shuffle(rates, [*range(LANES)])
+        shift = ir.splat(T.uint64(TURN_BITS - 32), LANES)
+        angle = ir.hold(T.Cast("uint32x8", T.shift_right(product, shift)), LANES, "uint32")
         cos, sin = _cos_sin(angle)
-        ir.store(turn.cos, cos, _LANES, at)
-        ir.store(turn.sin, sin, _LANES, at)
+        ir.store(turn.cos, cos, LANES, at)
+        ir.store(turn.sin, sin, LANES, at)
     return turn
 
 
@@ -141,14 +140,14 @@ def emit_rotation(
     `load(column)` gives eight float32 elements, `put(value, column)` takes them.
     """
     half = int(turn.cos.shape[0])
-    with ir.loop(half // _LANES) as step:
-        column = step * _LANES
-        a, b = (ir.hold(load(at), _LANES) for at in (column, column + half))
-        cos, sin = (ir.load(one, _LANES, column) for one in turn)
+    with ir.loop(half // LANES) as step:
+        column = step * LANES
+        a, b = (ir.hold(load(at), LANES) for at in (column, column + half))
+        cos, sin = (ir.load(one, LANES, column) for one in turn)
         put(a * cos - b * sin, column)
         put(b * cos + a * sin, column + half)
-    with ir.loop((size - 2 * half) // _LANES) as step:
-        column = 2 * half + step * _LANES
+    with ir.loop((size - 2 * half) // LANES) as step:
+        column = 2 * half + step * LANES
         put(load(column), column)
 
 
@@ -156,14 +155,14 @@ def _cos_sin(angle: Expr) -> tuple[Expr, Expr]:
     """Cosine and sine of eight angles in 2^-32 turns."""
 
     def const(value: int) -> Expr:
-        return ir.splat(T.uint32(value), _LANES)
+        return ir.splat(T.uint32(value), LANES)
 
-    quarter = ir.hold(T.shift_right(angle + const(_EIGHTH), const(30)), _LANES, "uint32")
+    quarter = ir.hold(T.shift_right(angle + const(_EIGHTH), const(30)), LANES, "uint32")
     rest = T.Cast("int32x8", angle - T.shift_left(quarter, const(30)))
-    x = ir.hold(T.Cast("float32x8", rest) * ir.const(math.tau / 2**32, _LANES), _LANES)
-    square = ir.hold(x * x, _LANES)
-    cosine = ir.hold(_polynomial(_COSINE, square), _LANES)
-    sine = ir.hold(_polynomial(_SINE, square) * x, _LANES)
+    x = ir.hold(T.Cast("float32x8", rest) * ir.const(math.tau / 2**32, LANES), LANES)
+    square = ir.hold(x * x, LANES)
+    cosine = ir.hold(_polynomial(_COSINE, square), LANES)
+    sine = ir.hold(_polynomial(_SINE, square) * x, LANES)
 
     def bit(value: Expr, mask: int) -> Expr:
         return T.bitwise_and(value, const(mask)) > const(0)
@@ -177,9 +176,9 @@ def _cos_sin(angle: Expr) -> tuple[Expr, Expr]:
 
 
 def _polynomial(terms: Sequence[float], x: Expr) -> Expr:
-    value = ir.const(terms[-1], _LANES)
+    value = ir.const(terms[-1], LANES)
     for term in reversed(terms[:-1]):
-        value = value * x + ir.const(term, _LANES)
+        value = value * x + ir.const(term, LANES)
     return value
 
 
@@ -187,11 +186,11 @@ def _normalised(
     load: Callable[[Expr], Expr], weight: Buffer, size: int, eps: float
 ) -> Callable[[Expr], Expr]:
     """`load` for a head divided by its root mean square and multiplied with a weight."""
-    squares = ir.stack(_LANES)
-    ir.store(squares, ir.const(0.0, _LANES), _LANES, 0)
-    with ir.loop(size // _LANES) as step:
-        values = T.bind(load(step * _LANES))
-        ir.store(squares, ir.load(squares, _LANES, 0) + values * values, _LANES, 0)
-    mean = ir.fold(ir.load(squares, _LANES, 0), _LANES, ir.add) / T.float32(size)
+    squares = ir.stack(LANES)
+    ir.store(squares, ir.const(0.0, LANES), LANES, 0)
+    with ir.loop(size // LANES) as step:
+        values = T.bind(load(step * LANES))
+        ir.store(squares, ir.load(squares, LANES, 0) + values * values, LANES, 0)
+    mean = ir.fold(ir.load(squares, LANES, 0), LANES, ir.add) / T.float32(size)
     factor = ir.hold(T.float32(1.0) / T.sqrt(mean + T.float32(eps)))
-    return lambda column: load(column) * ir.splat(factor, _LANES) * ir.load(weight, _LANES, column)
+    return lambda column: load(column) * ir.splat(factor, LANES) * ir.load(weight, LANES, column)

@@ -4,8 +4,9 @@ package dev.alc.engine
  * The largest of a vocabulary's scores at each place of a row, as if they stood in rows of
  * [PLACES] below each other: id 1 and id 1 + [PLACES] are at the same place.
  *
- * Places don't wait for each other, so that a processor compares several at once; one number for
- * all would be a chain of comparisons. It leads to the best of all, and to rows of few others.
+ * Places do not wait for each other, so that a processor compares several at once; one number for
+ * all would be a chain of comparisons. They lead to the best of all, and to the places where the next
+ * best stand.
  */
 internal class Tops(private val vocabSize: Int) {
     /** By place: the largest score, NaN if there is one among them. */
