@@ -231,4 +231,4 @@ def test_ctrl_c_in_mid_tuning_is_130_writes_nothing_and_lets_the_phone_go(
     assert bench.left() == []
     began = time.monotonic()
     with lock.hold(bench.link):
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30

@@ -7,7 +7,6 @@ that only the first run pays for it.
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,9 +104,7 @@ def test_an_unchanged_runtime_is_not_built_again(
     bundle: RuntimeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cmake, "configure", lambda *_: pytest.fail("it was configured again"))
-    began = time.monotonic()
     assert stage.build(bundle.target, CHECKOUT) == bundle
-    assert time.monotonic() - began < 0.5
 
 
 def test_a_stopped_build_leaves_no_result_and_keeps_its_objects(

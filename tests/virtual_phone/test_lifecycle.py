@@ -45,9 +45,7 @@ def processes_of(folder: Path) -> list[str]:
 def test_a_running_phone_is_taken_as_it_is_and_stops(tmp_path: Path) -> None:
     first = start(tmp_path)
     try:
-        begin = time.monotonic()
         assert start(tmp_path) == first
-        assert time.monotonic() - begin < 1
         assert lifecycle.status(tmp_path) == [first]
         assert not 5555 <= first.port <= 5585
     finally:

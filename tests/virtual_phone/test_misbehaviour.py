@@ -28,7 +28,7 @@ def state(phone) -> str:
     return next((line.split("\t")[1] for line in lines if phone.phone.serial in line), "absent")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -102,10 +102,14 @@ def test_lost_log_lines_are_missing_for_every_reader(victim) -> None:
     victim.run("logcat", "-c")
     victim.phone.inject(faults.LoseLog(every=10))
     victim.run("shell", "am instrument -w -r -e verb log -e count 100 dev.probe/.Probe")
+
+    def count() -> int:
+        text = victim.run("logcat", "-d", "-v", "raw", "-s", "ProbeLog").stdout
+        return sum(line.startswith("line") for line in text.splitlines())
+
+    wait_for(lambda: count() >= 85)
     time.sleep(0.5)
-    text = victim.run("logcat", "-d", "-v", "raw", "-s", "ProbeLog").stdout
-    count = sum(line.startswith("line") for line in text.splitlines())
-    assert 85 <= count <= 92
+    assert count() <= 92
 
 
 def test_a_restart_of_adbd_ends_shells_but_not_apps(victim) -> None:
@@ -123,20 +127,24 @@ def test_a_reboot_ends_logcat_and_gives_a_new_boot_id(victim) -> None:
     read_boot_id = "cat /proc/sys/kernel/random/boot_id"
     before = victim.shell(read_boot_id)
     victim.shell("echo kept > /data/local/tmp/kept")
+    victim.shell("log before")
     argv = [str(victim.adb.program), "-P", str(victim.adb.port), "-s", victim.phone.serial]
     reader = subprocess.Popen(
-        [*argv, "logcat"],
-        stdout=subprocess.DEVNULL,
+        [*argv, "logcat", "-v", "raw"],
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=victim.adb.environment,
+        text=True,
     )
-    time.sleep(0.3)
+    assert reader.stdout is not None and reader.stdout.readline()  # It reads by now.
     victim.run("reboot")
-    reader.wait(timeout=20)
-    time.sleep(1)
-    victim.connect()
-    after = victim.shell(read_boot_id)
-    assert after and after != before
+    reader.communicate(timeout=60)
+
+    def came_back() -> bool:
+        victim.connect()
+        return victim.shell(read_boot_id) not in ("", before)
+
+    wait_for(came_back)
     assert victim.shell("cat /data/local/tmp/kept") == "kept"
     assert victim.shell("pm path dev.probe")
 

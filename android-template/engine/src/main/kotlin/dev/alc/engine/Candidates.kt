@@ -1,11 +1,10 @@
 package dev.alc.engine
 
 import kotlin.math.abs
-import kotlin.math.exp
 
 /**
- * The tokens among which one will be drawn, in the order of their ids: all with a finite score at
- * first, and fewer after each `keep`. What to keep is found digit by digit of the values, as a
+ * The tokens among which one will be drawn, in the order of their ids: all or the best at first, and
+ * fewer after each `keep`. What to keep is found digit by digit of the values, as a
  * radix sort goes about it, but going into one digit's tokens only: it takes a few passes over
  * the tokens whatever the values are, and nothing is sorted. Of equal values the lower id comes
  * first.
@@ -14,18 +13,23 @@ import kotlin.math.exp
  *   temperature. The caller fills them.
  */
 internal class Candidates(private val scores: FloatArray) {
+    /** The first [size] are the tokens that are left, unless those are [all]. */
     private val ids = IntArray(scores.size)
+    private var size = 0
+    private var all = false
 
     /** By id: the probability relative to that of the best token, which has 1. */
     private val weights = FloatArray(scores.size)
     private val sums = DoubleArray(DIGITS)
     private val places = IntArray(minOf(Tops.PLACES, scores.size))
-    private var size = 0
 
-    /** Takes every token whose score is not minus infinity. */
+    /** The sum of the weights of those that are left. */
+    private var mass = 0.0
+
+    /** Takes every token. */
     fun fill() {
-        size = 0
-        for (id in scores.indices) if (scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
+        size = ids.size
+        all = true
     }
 
     /**
@@ -39,6 +43,7 @@ internal class Candidates(private val scores: FloatArray) {
             fill()
         } else {
             size = tops.size
+            all = false
             for (place in tops.indices) ids[place] = place
             keepFirst(tops, count.toDouble()) { 1f }
             var least = Float.POSITIVE_INFINITY
@@ -48,7 +53,7 @@ internal class Candidates(private val scores: FloatArray) {
         keepBest(count)
     }
 
-    /** Takes every token that is possible and whose score is not below [least]. */
+    /** Takes every token whose score is not below [least]. */
     private fun fillFrom(tops: FloatArray, least: Float) {
         var places = 0
         for (place in tops.indices) if (tops[place] >= least) this.places[places++] = place
@@ -56,7 +61,7 @@ internal class Candidates(private val scores: FloatArray) {
         for (start in scores.indices step tops.size) {
             for (index in 0 until places) {
                 val id = start + this.places[index]
-                if (id < scores.size && scores[id] >= least && scores[id] > Float.NEGATIVE_INFINITY) ids[size++] = id
+                if (id < scores.size && scores[id] >= least) ids[size++] = id
             }
         }
     }
@@ -65,26 +70,39 @@ internal class Candidates(private val scores: FloatArray) {
         if (count < size) keepFirst(scores, count.toDouble()) { 1f }
     }
 
-    /** Gives each its weight, and drops those whose weight is too small for a float. */
+    /** Gives each its weight, which is zero if it is too small for a float. */
     fun weigh(best: Int, temperature: Float) {
         val top = scores[best]
-        keepIf { id ->
+        var sum = 0.0
+        forEach { id ->
             val score = (scores[id] - top) / temperature
-            val weight = exp(score)
+            val weight = Exponential.of(score)
             scores[id] = score
             weights[id] = weight
-            weight > 0f
+            sum += weight
         }
+        mass = sum
+    }
+
+    /** Keeps those that have a weight. */
+    fun keepPossible() {
+        keepIf { weights[it] > 0f }
     }
 
     /** Keeps the fewest of the likeliest that have the [share] of all probability together. */
     fun keepNucleus(share: Float) {
-        keepFirst(weights, share * mass()) { weights[it] }
+        // Nearly all tokens are so unlikely that they are out even if they all are together: those left
+        // reach the share without them. Half of it, as sums are rounded.
+        val least = (1.0 - share) * mass / size / 2
+        keepIf { weights[it] >= least }
+        keepFirst(weights, share * mass) { weights[it] }
+        weighAgain()
     }
 
     /** Keeps those with at least [share] of the probability of the best. */
     fun keepRelative(share: Float) {
         keepIf { weights[it] >= share }
+        weighAgain()
     }
 
     /**
@@ -94,20 +112,17 @@ internal class Candidates(private val scores: FloatArray) {
     fun keepTypical(share: Float) {
         // With p = exp(score) / mass, information is ln(mass) - score and entropy is
         // ln(mass) - mean score: their difference needs no logarithm.
-        val mass = mass()
         var mean = 0.0
-        for (index in 0 until size) mean += scores[ids[index]].toDouble() * weights[ids[index]]
+        forEach { mean += scores[it].toDouble() * weights[it] }
         mean /= mass
-        for (index in 0 until size) {
-            val id = ids[index]
-            scores[id] = -abs(scores[id] - mean).toFloat()
-        }
+        forEach { scores[it] = -abs(scores[it] - mean).toFloat() }
         keepFirst(scores, share * mass) { weights[it] }
+        weighAgain()
     }
 
     /** The token at [point], from 0 until 1, on a line of the probabilities in the ids' order. */
     fun at(point: Double): Int {
-        var rest = point * mass()
+        var rest = point * mass
         for (index in 0 until size) {
             rest -= weights[ids[index]]
             if (rest < 0) return ids[index]
@@ -116,24 +131,29 @@ internal class Candidates(private val scores: FloatArray) {
     }
 
     /** The probability of each that is left. */
-    fun probabilities(): Map<Int, Double> {
-        val mass = mass()
-        return (0 until size).associate { ids[it] to weights[ids[it]] / mass }
-    }
+    fun probabilities(): Map<Int, Double> =
+        (0 until size).associate { ids[it] to weights[ids[it]] / mass }
 
-    private fun mass(): Double {
+    private fun weighAgain() {
         var sum = 0.0
-        for (index in 0 until size) sum += weights[ids[index]]
-        return sum
+        forEach { sum += weights[it] }
+        mass = sum
     }
 
     private inline fun keepIf(condition: (Int) -> Boolean) {
         var kept = 0
-        for (index in 0 until size) {
-            val id = ids[index]
-            if (condition(id)) ids[kept++] = id
-        }
+        forEach { id -> if (condition(id)) ids[kept++] = id }
         size = kept
+        all = false
+    }
+
+    /** Counting is faster than looking the ids up, and most of the work is on all of them. */
+    private inline fun forEach(action: (Int) -> Unit) {
+        if (all) {
+            for (id in 0 until size) action(id)
+        } else {
+            for (index in 0 until size) action(ids[index])
+        }
     }
 
     /** Keeps, from the largest of [values] downwards, the fewest whose [measure] reaches [target]. */
@@ -144,9 +164,9 @@ internal class Candidates(private val scores: FloatArray) {
         var known = 0u
         for (shift in SHIFTS) {
             sums.fill(0.0)
-            for (index in 0 until size) {
-                val key = key(values[ids[index]])
-                if (key and known == last) sums[(key shr shift).toInt() and DIGITS - 1] += measure(ids[index])
+            forEach { id ->
+                val key = key(values[id])
+                if (key and known == last) sums[(key shr shift).toInt() and DIGITS - 1] += measure(id)
             }
             var digit = 0
             while (digit < DIGITS - 1 && sum + sums[digit] < target) sum += sums[digit++]

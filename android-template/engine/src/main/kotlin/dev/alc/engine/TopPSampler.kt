@@ -151,7 +151,7 @@ public class TopPSampler(private val options: SamplingOptions, private val vocab
         // The division keeps the order but can make neighbours equal: the k best are taken before.
         if (options.topK > 0) candidates.fillBest(options.topK, tops.values) else candidates.fill()
         candidates.weigh(best, options.temperature)
-        if (options.topP < 1f) candidates.keepNucleus(options.topP)
+        if (options.topP < 1f) candidates.keepNucleus(options.topP) else candidates.keepPossible()
         if (options.minP > 0f) candidates.keepRelative(options.minP)
         if (options.typicalP < 1f) candidates.keepTypical(options.typicalP)
         return candidates

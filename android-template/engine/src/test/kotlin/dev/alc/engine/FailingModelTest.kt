@@ -109,7 +109,7 @@ class FailingModelTest {
     @Test
     fun `a slow call that comes back in time is no hang`() = runBlocking {
         val model = ScriptedModel("abc")
-        val engine = ALCEngine(ScriptedStrategy(model), EngineConfig(callTimeoutMillis = 2_000))
+        val engine = ALCEngine(ScriptedStrategy(model), EngineConfig(callTimeoutMillis = 20_000))
         engine.load("model")
         model.before = { Thread.sleep(60) }
         assertTrue(engine.generate(turn("1")).toList().last() is Finished)

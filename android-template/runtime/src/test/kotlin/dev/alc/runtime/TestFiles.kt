@@ -5,6 +5,9 @@ import dev.alc.engine.LoadedModel
 import kotlinx.coroutines.runBlocking
 import org.junit.Assume.assumeTrue
 import java.io.File
+import java.lang.ref.PhantomReference
+import java.lang.ref.Reference
+import java.lang.ref.ReferenceQueue
 import java.nio.file.Files
 
 /**
@@ -64,13 +67,25 @@ internal object TestFiles {
     /** Native handles that are held when nothing unreachable is left. */
     fun heldHandles(): Long {
         var last = Long.MAX_VALUE
-        repeat(8) {
-            System.gc()
-            Thread.sleep(5)
+        repeat(4) {
+            collectGarbage()
             LogitsView.sweep()
             last = minOf(last, NativeBindings.heldHandles())
         }
         return last
+    }
+
+    /**
+     * Returns when what was unreachable is in its reference queue.
+     *
+     * A collection hands over all that it found at once and in no order: when something that the next
+     * one found has arrived, all of this one has.
+     */
+    private fun collectGarbage() = repeat(2) {
+        val queue = ReferenceQueue<Any>()
+        val unreachable = PhantomReference(Any(), queue)
+        do System.gc() while (queue.remove(100) == null)
+        Reference.reachabilityFence(unreachable)
     }
 
     /** Files of models that are mapped into this process. */
@@ -79,10 +94,10 @@ internal object TestFiles {
         .filter { "params_shard" in it || "libmodel.so" in it }
         .distinct()
 
-    /** What this process has open, by name. */
+    /** What this process has open, by name. Archives of classes are opened when one is needed. */
     fun openFiles(): List<String> = File("/proc/self/fd").listFiles()!!
         .mapNotNull { runCatching { Files.readSymbolicLink(it.toPath()).toString() }.getOrNull() }
-        .filter { it.startsWith("/") && !it.startsWith("/proc/") }
+        .filter { it.startsWith("/") && !it.startsWith("/proc/") && !it.endsWith(".jar") }
         .sorted()
 
     fun temporaryFolder(): File = Files.createTempDirectory("alc-test").toFile().apply {
