@@ -24,7 +24,8 @@ from harness import recipes
 from harness.compiler import host, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.mlc.tensor_cache import read_tensor_cache

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from harness import recipes
 from harness.compiler import host
 from harness.compiler.calibration.samples import start_tokens
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.numerics import quality
 from harness.compiler.numerics.evaluate import reference
 from harness.compiler.options import CompileOptions

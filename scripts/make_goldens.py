@@ -19,7 +19,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from harness import console, files, recipes
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.numerics.evaluate import Evaluator, reference
 from harness.compiler.sources.source import checkpoint_hash, checkpoint_path
 from harness.compiler.templates import chat_template

@@ -14,7 +14,8 @@ from harness.compiler import calibration, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
 from harness.compiler.calibration.samples import start_tokens
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.numerics import quality

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import recipes
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.sources.source import checkpoint_path
 from harness.compiler.tokenization.tokenizer_source import TokenizerSource
 from harness.errors import MissingTool

@@ -13,7 +13,8 @@ from harness.compiler import calibration, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Vector
 from harness.compiler.calibration import feedback, samples
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.numerics import parts

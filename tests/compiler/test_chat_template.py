@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.templates.chat_template import FILE, compile_template, write_chat_template
 from harness.errors import UsageError
 

@@ -17,7 +17,8 @@ from harness import golden
 from harness.compiler import host, quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.numerics import quality
 from harness.compiler.numerics.evaluate import Evaluator, parameter_values, reference

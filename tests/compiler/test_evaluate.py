@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from harness.compiler.architectures import decoder
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.numerics.evaluate import Evaluator, reference, source_values
 
 GOLDENS = Path(__file__).parent.parent / "goldens"

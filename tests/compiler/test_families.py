@@ -21,7 +21,7 @@ import pytest
 from harness.compiler import host, quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.library import RUNTIME_SONAME
 from harness.compiler.model_config import DecoderConfig

@@ -15,8 +15,9 @@ from harness import recipes
 from harness.compiler import quantization
 from harness.compiler.architectures import FAMILIES, decoder
 from harness.compiler.architectures.parameters import SUFFIX, Matrix
-from harness.compiler.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint
 from harness.compiler.checkpoints.hf_checkpoint import read_model
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.mlc import layout as mlc_layout
 from harness.compiler.mlc.checkpoint import open_mlc_checkpoint

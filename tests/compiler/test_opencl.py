@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from harness.compiler import host, quantization
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels.isa import Isa
 from harness.compiler.kernels.plain_cache import GROUP_ITEMS
 from harness.compiler.numerics.evaluate import reference

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.compiler import quantization
-from harness.compiler.checkpoints.checkpoint import open_checkpoint
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.numerics import quality
 from harness.compiler.numerics.evaluate import reference, source_values
 from harness.compiler.numerics.quality import compare

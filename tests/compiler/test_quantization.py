@@ -12,7 +12,8 @@ from harness.compiler import quantization
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.decoder import EMBEDDING
 from harness.compiler.architectures.parameters import Matrix
-from harness.compiler.checkpoints.checkpoint import Checkpoint, CheckpointTensor, open_checkpoint
+from harness.compiler.checkpoints.checkpoint import Checkpoint, CheckpointTensor
+from harness.compiler.checkpoints.opening import open_checkpoint
 from harness.compiler.kernels import layout
 from harness.compiler.kernels.layout import WeightFormat
 from harness.compiler.quantization import exact, symmetric

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.compiler.architectures import decoder
 from harness.compiler.architectures.decoder import EMBEDDING, HEAD
-from harness.compiler.checkpoints.checkpoint import Checkpoint, checkpoint_files
+from harness.compiler.checkpoints.checkpoint import Checkpoint
 from harness.compiler.checkpoints.expected_tensors import (
     check_names,
     check_tensor,
@@ -75,7 +75,7 @@ def read_model(folder: Path) -> tuple[DecoderConfig, Mapping[str, MappedTensor]]
 
 
 def _read_tensors(folder: Path) -> Mapping[str, SafeTensor]:
-    files = checkpoint_files(folder)
+    files = needed_files.in_folder(folder)
     if folder / needed_files.INDEX in files:
         return read_shards(folder / needed_files.INDEX)
     (weights,) = (path for path in files if path.suffix == ".safetensors")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from harness.errors import StageFailed, UsageError
 
@@ -64,6 +64,16 @@ def select(where: str, names: Collection[str], read: Callable[[str], bytes]) -> 
         cause=f"it has no {CONFIG}, no {MLC_CONFIG} and no GGUF file",
         remedy="give a Hugging Face folder, a GGUF file, or a folder that MLC compiled",
     )
+
+
+def in_folder(folder: Path) -> tuple[Path, ...]:
+    """The files of a folder that make up its checkpoint, sorted. Others there do not count.
+
+    Raises as `select` does, and `OSError`.
+    """
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    needed = select(str(folder), names, lambda name: (folder / name).read_bytes())
+    return tuple(folder / name for name in needed)
 
 
 def _mlc(where: str, available: set[str]) -> tuple[str, ...]:
