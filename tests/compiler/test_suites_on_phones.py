@@ -49,6 +49,7 @@ def test_the_suites_pass_on_a_phone(
             phone.stop()
             lock.lock_path(phone.serial).unlink(missing_ok=True)
         subprocess.run(adb.find().argv("kill-server"), capture_output=True)
-    assert [one for one in outcomes if one.outcome == "failed"] == []
+    failed = [one for one in outcomes if one.outcome == "failed"]
+    assert not failed, "\n".join(f"{one.suite}.{one.test}: {one.reason}" for one in failed)
     assert {one.suite.split(".")[2] for one in outcomes} == {"engine", "runtime", "provider", "app"}
     assert len(outcomes) > 140

@@ -202,7 +202,7 @@ def test_a_damaged_shard_is_found_by_the_app_and_sent_again(bench: Bench) -> Non
     shard = next(bench.road.compile.path.glob("params_shard_*.bin"))
     files = {file.relative: file for file in _files(bench)}
     blob = files[shard.name].remote
-    script = 'printf X | dd of="$1" bs=1 seek=4096 conv=notrunc 2>/dev/null'
+    script = 'printf damaged. | dd of="$1" bs=1 seek=4096 conv=notrunc 2>/dev/null'
     bench.link.shell(["sh", "-c", script, "sh", blob])
     with pytest.raises(AppError) as raised:
         bench.app().load(verify=True)

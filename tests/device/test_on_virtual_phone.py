@@ -245,7 +245,7 @@ def test_a_damaged_file_is_found_and_sent_again(bench: Bench, package: ModelPack
     push(bench, package)
     entry = stage.read_package(package)["files"]["params_shard_2.bin"]
     blob = f"{model_store.BLOBS}/{entry['sha256']}"
-    on_device(bench, f"printf X | dd of={blob} bs=1 seek=4096 conv=notrunc 2>/dev/null")
+    on_device(bench, f"printf damaged. | dd of={blob} bs=1 seek=4096 conv=notrunc 2>/dev/null")
     assert push(bench, package) == 0
     assert push(bench, package, verify=True) == 8 * MIB
     assert push(bench, package, verify=True) == 0

@@ -11,6 +11,7 @@ import kotlinx.coroutines.CoroutineStart
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.async
 import kotlinx.coroutines.awaitAll
+import kotlinx.coroutines.awaitCancellation
 import kotlinx.coroutines.cancelAndJoin
 import kotlinx.coroutines.delay
 import kotlinx.coroutines.flow.first
@@ -107,7 +108,10 @@ class ProviderErrorsTest {
             assertEquals("backend", problem.kind)
             assertNull(provider.getInfo())
         }
-        strategy.onLoad = { report -> report(LoadProgress(LoadStage.START, 0, 1)) }
+        strategy.onLoad = { report ->
+            report(LoadProgress(LoadStage.START, 0, 1))
+            awaitCancellation()
+        }
         assertEquals("backend", kind(provider.initialize(config) { throw IllegalStateException("the app's own") }))
         strategy.onLoad = {}
         provider.initialize(config).getOrThrow()

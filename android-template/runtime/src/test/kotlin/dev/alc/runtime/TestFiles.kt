@@ -18,6 +18,7 @@ import java.nio.file.Files
 internal object TestFiles {
     private val library = setting("alc.runtime", "ALC_RUNTIME")
     private val folder = setting("alc.package", "ALC_PACKAGE")
+    private val SYSTEM = listOf("/proc/", "/sys/", "/dev/", System.getProperty("java.home"))
 
     /** Libraries that tests load are copied here. */
     val codeCache: File by lazy { temporaryFolder() }
@@ -94,10 +95,13 @@ internal object TestFiles {
         .filter { "params_shard" in it || "libmodel.so" in it }
         .distinct()
 
-    /** What this process has open, by name. Archives of classes are opened when one is needed. */
+    /**
+     * What this process has open, by name; but neither the virtual machine's own files and archives of
+     * classes, which it opens when it needs one, nor the kernel's.
+     */
     fun openFiles(): List<String> = File("/proc/self/fd").listFiles()!!
         .mapNotNull { runCatching { Files.readSymbolicLink(it.toPath()).toString() }.getOrNull() }
-        .filter { it.startsWith("/") && !it.startsWith("/proc/") && !it.endsWith(".jar") }
+        .filter { name -> name.startsWith("/") && SYSTEM.none(name::startsWith) && !name.endsWith(".jar") }
         .sorted()
 
     fun temporaryFolder(): File = Files.createTempDirectory("alc-test").toFile().apply {
