@@ -293,9 +293,10 @@ internal class Door(
         suspend fun end() {
             if (SOAK !in content) return
             var now = SoakCensus.take()
-            repeat(LAST_LOOKS) {
-                // A thread may take a while to end.
-                if (now.threads.size > before.threads.size) delay(LOOK_MILLIS)
+            var looks = LAST_LOOKS
+            // A thread may take a while to end.
+            while (now.threads.without(before.threads).isNotEmpty() && looks-- > 0) {
+                delay(LOOK_MILLIS)
                 now = SoakCensus.take()
             }
             content["left"] = buildJsonObject {
@@ -361,7 +362,7 @@ internal class Door(
         const val NANOS_PER_MILLI = 1_000_000L
         const val TOKENS_AHEAD = 64
         const val SOAK = "soak"
-        const val LAST_LOOKS = 20
+        const val LAST_LOOKS = 100
         const val LOOK_MILLIS = 100L
     }
 }

@@ -228,7 +228,7 @@ class ProviderErrorsTest {
 
     @Test
     fun `a model that hangs is told, and does not keep cleanup waiting`() = runBlocking {
-        val hasty = LocalLLMProvider(strategy, EngineConfig(callTimeoutMillis = 50))
+        val hasty = LocalLLMProvider(strategy, EngineConfig(callTimeoutMillis = 2_000))
         hasty.initialize(config).getOrThrow()
         val release = CountDownLatch(1)
         strategy.onStep = { release.await() }
