@@ -4,10 +4,9 @@ import kotlin.math.abs
 
 /**
  * The tokens among which one will be drawn, in the order of their ids: all or the best at first, and
- * fewer after each `keep`. What to keep is found digit by digit of the values, as a
- * radix sort goes about it, but going into one digit's tokens only: it takes a few passes over
- * the tokens whatever the values are, and nothing is sorted. Of equal values the lower id comes
- * first.
+ * fewer after each `keep`. What to keep is found digit by digit of the values, as a radix sort goes
+ * about it, but going into one digit's tokens only: it takes a few passes over the tokens whatever the
+ * values are, and nothing is sorted. Of equal values the lower id comes first.
  *
  * @param scores by id: a logit until [weigh], then its distance to the best one divided by the
  *   temperature. The caller fills them.
