@@ -75,11 +75,11 @@ def read_model(folder: Path) -> tuple[DecoderConfig, Mapping[str, MappedTensor]]
 
 
 def _read_tensors(folder: Path) -> Mapping[str, SafeTensor]:
-    files = needed_files.in_folder(folder)
-    if folder / needed_files.INDEX in files:
+    names = needed_files.in_folder(folder)
+    if needed_files.INDEX in names:
         return read_shards(folder / needed_files.INDEX)
-    (weights,) = (path for path in files if path.suffix == ".safetensors")
-    return read_safetensors(weights)
+    (weights,) = (name for name in names if name.endswith(".safetensors"))
+    return read_safetensors(folder / weights)
 
 
 def _text_name(name: str) -> str | None:

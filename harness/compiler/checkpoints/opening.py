@@ -25,7 +25,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         if not path.is_dir():
             _refuse_other_file(path)
             return open_gguf_checkpoint(path)
-        names = [file.name for file in needed_files.in_folder(path)]
+        names = needed_files.in_folder(path)
     except OSError as problem:
         raise StageFailed(
             f"cannot read {path.name}",

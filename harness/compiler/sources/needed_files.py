@@ -66,14 +66,13 @@ def select(where: str, names: Collection[str], read: Callable[[str], bytes]) -> 
     )
 
 
-def in_folder(folder: Path) -> tuple[Path, ...]:
-    """The files of a folder that make up its checkpoint, sorted. Others there do not count.
+def in_folder(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's files that make up its checkpoint, sorted. Others do not count.
 
     Raises as `select` does, and `OSError`.
     """
     names = [path.name for path in folder.iterdir() if path.is_file()]
-    needed = select(str(folder), names, lambda name: (folder / name).read_bytes())
-    return tuple(folder / name for name in needed)
+    return select(str(folder), names, lambda name: (folder / name).read_bytes())
 
 
 def _mlc(where: str, available: set[str]) -> tuple[str, ...]:

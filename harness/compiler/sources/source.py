@@ -54,10 +54,9 @@ def folder_hash(folder: Path) -> str:
     """One hash for the needed files of a checkpoint's folder: of their names and SHA-256.
 
     Other files there do not count. The second time only costs a look at sizes and times. Raises
-    as `needed_files.select` does.
+    as `needed_files.in_folder` does.
     """
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    needed = needed_files.select(str(folder), names, lambda name: (folder / name).read_bytes())
+    needed = needed_files.in_folder(folder)
     return _joint_hash({name: file_hashes.sha256(folder / name) for name in needed})
 
 

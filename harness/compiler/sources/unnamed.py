@@ -81,8 +81,7 @@ def _from_file(path: Path) -> Recipe:
 
 
 def _from_folder(path: Path) -> Recipe:
-    names = [file.name for file in path.iterdir() if file.is_file()]
-    needed = needed_files.select(str(path), names, lambda name: (path / name).read_bytes())
+    needed = needed_files.in_folder(path)
     kind = needed_files.MLC_CONFIG if needed_files.MLC_CONFIG in needed else needed_files.CONFIG
     if kind not in needed:
         return _from_file(path / needed[0])

@@ -6,7 +6,8 @@ import kotlin.math.abs
  * The tokens among which one will be drawn, in the order of their ids: all or the best at first, and
  * fewer after each `keep`. What to keep is found digit by digit of the values, as a radix sort goes
  * about it, but going into one digit's tokens only: it takes a few passes over the tokens whatever the
- * values are, and nothing is sorted. Of equal values the lower id comes first.
+ * values are, and nothing is sorted. Of equal values the lower id comes first. Between [weigh] and
+ * [at] or [probabilities] there must be a `keep`, [keepPossible] at the least.
  *
  * @param scores by id: a logit until [weigh], then its distance to the best one divided by the
  *   temperature. The caller fills them.
@@ -95,13 +96,13 @@ internal class Candidates(private val scores: FloatArray) {
         val least = (1.0 - share) * mass / size / 2
         keepIf { weights[it] >= least }
         keepFirst(weights, share * mass) { weights[it] }
-        weighAgain()
+        sumWeights()
     }
 
     /** Keeps those with at least [share] of the probability of the best. */
     fun keepRelative(share: Float) {
         keepIf { weights[it] >= share }
-        weighAgain()
+        sumWeights()
     }
 
     /**
@@ -116,7 +117,7 @@ internal class Candidates(private val scores: FloatArray) {
         mean /= mass
         forEach { scores[it] = -abs(scores[it] - mean).toFloat() }
         keepFirst(scores, share * mass) { weights[it] }
-        weighAgain()
+        sumWeights()
     }
 
     /** The token at [point], from 0 until 1, on a line of the probabilities in the ids' order. */
@@ -133,7 +134,7 @@ internal class Candidates(private val scores: FloatArray) {
     fun probabilities(): Map<Int, Double> =
         (0 until size).associate { ids[it] to weights[ids[it]] / mass }
 
-    private fun weighAgain() {
+    private fun sumWeights() {
         var sum = 0.0
         forEach { sum += weights[it] }
         mass = sum

@@ -4,8 +4,8 @@ import kotlin.math.ln
 import kotlin.math.pow
 
 /**
- * e to the power of numbers that are not above zero, for softmax over a vocabulary: several times as
- * fast as `kotlin.math.exp` of a float, and as exact but for the rounding of one result in millions.
+ * e to the power of numbers that are not above zero, for softmax over a vocabulary: faster than
+ * `kotlin.math.exp` of a float, and as exact but for the rounding of one result in a million.
  *
  * Cut into 2^n * 2^(j/[STEPS]) * e^r with a whole n, j from a table, and an r so small that its
  * series ends after the cube (P. T. P. Tang, "Table-driven implementation of the exponential

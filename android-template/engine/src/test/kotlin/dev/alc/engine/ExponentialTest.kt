@@ -8,7 +8,7 @@ import kotlin.math.exp
 import kotlin.math.ulp
 
 class ExponentialTest {
-    /** All floats from 0 to -110, [stride] representable values apart. */
+    /** Floats from 0 to -110, of those that there are each [stride]th. */
     private fun values(stride: Int) = (0..110f.toRawBits() step stride).asSequence().map { -Float.fromBits(it) }
 
     @Test

@@ -89,7 +89,7 @@ class MetricsLogTest {
         assertEquals("""{"t":"end","records":200,"sha256":"${totals.sha256}"}""", content.last())
     }
 
-    @Test
+    @Test(timeout = 60_000)
     fun `appending does not wait for a slow log`() {
         val stuck = CountDownLatch(1)
         val lines = Collections.synchronizedList(mutableListOf<String>())
